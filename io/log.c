@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include "io/log.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOG_LINE_BYTES 2048
+
+static _Atomic int max_level = LOG_LEVEL_INFO;
+static const char *_Atomic program = "nvfs";
+static _Atomic int is_tty = -1;		/* -1 until the first line asks */
+static log_sink_fn sink_fn;		/* set while only one thread runs */
+static void *sink_arg;
+
+void log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&max_level, level, memory_order_relaxed);
+}
+
+int log_enabled(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
+}
+
+void log_set_ident(const char *ident)
+{
+	atomic_store(&program, ident);
+}
+
+void log_set_sink(log_sink_fn sink, void *arg)
+{
+	sink_fn = sink;
+	sink_arg = arg;
+}
+
+static int stderr_is_tty(void)
+{
+	int known = atomic_load_explicit(&is_tty, memory_order_relaxed);
+
+	if (known < 0) {
+		known = isatty(STDERR_FILENO);
+		atomic_store_explicit(&is_tty, known, memory_order_relaxed);
+	}
+	return known;
+}
+
+/* What stands in front of the text; its length, at most `room` - 1. */
+static size_t put_prefix(enum log_level level, char *buf, size_t room)
+{
+	int n;
+
+	if (stderr_is_tty())
+		n = snprintf(buf, room, "%s: ", atomic_load(&program));
+	else
+		n = snprintf(buf, room, "<%d>", (int)level);
+	return (size_t)n < room ? (size_t)n : room - 1;
+}
+
+/* One write(2) a line: lines of threads and processes do not mix, and nothing is buffered. */
+static void write_line(const char *line, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = write(STDERR_FILENO, line, len);
+	while (n < 0 && errno == EINTR);
+}
+
+void log_msgv(enum log_level level, const char *fmt, va_list ap)
+{
+	char line[LOG_LINE_BYTES];
+	size_t len = 0;
+	int saved = errno, n;
+
+	if (!log_enabled(level))
+		return;
+	if (!sink_fn)
+		len = put_prefix(level, line, 64);
+	/* One byte is kept for the newline. */
+	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
+	if (n > 0)
+		len += (size_t)n < sizeof(line) - len - 1 ? (size_t)n : sizeof(line) - len - 2;
+	if (sink_fn) {
+		sink_fn(level, line, sink_arg);
+	} else {
+		line[len++] = '\n';
+		write_line(line, len);
+	}
+	errno = saved;
+}
+
+void log_msg(enum log_level level, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	log_msgv(level, fmt, ap);
+	va_end(ap);
+}

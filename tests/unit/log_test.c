@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include "io/log.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+
+struct seen {
+	int lines;
+	enum log_level level;
+	char text[4096];
+};
+
+static void remember(enum log_level level, const char *line, void *arg)
+{
+	struct seen *seen = arg;
+
+	seen->lines++;
+	seen->level = level;
+	snprintf(seen->text, sizeof(seen->text), "%s", line);
+}
+
+START_TEST(levels_above_the_limit_are_dropped)
+{
+	struct seen seen = { 0 };
+
+	log_set_sink(remember, &seen);
+	log_debug("not yet");
+	ck_assert_int_eq(seen.lines, 0);
+	log_set_level(LOG_LEVEL_DEBUG);
+	log_debug("n=%d", 7);
+	ck_assert_int_eq(seen.lines, 1);
+	ck_assert_int_eq(seen.level, LOG_LEVEL_DEBUG);
+	ck_assert_str_eq(seen.text, "n=7");
+	log_set_level(LOG_LEVEL_ERROR);
+	log_warn("quiet");
+	ck_assert_int_eq(seen.lines, 1);
+	log_error("loud");
+	ck_assert_str_eq(seen.text, "loud");
+}
+END_TEST
+
+START_TEST(errno_is_kept)
+{
+	struct seen seen = { 0 };
+
+	log_set_sink(remember, &seen);
+	errno = ENOSPC;
+	log_error("%s", "x");
+	ck_assert_int_eq(errno, ENOSPC);
+}
+END_TEST
+
+/* Runs log_error(text) with stderr in a pipe; what arrived is in `got`, its length returned. */
+static ssize_t through_a_pipe(const char *text, char *got, size_t room)
+{
+	int fds[2], saved = dup(STDERR_FILENO);
+	ssize_t n;
+
+	ck_assert_int_eq(pipe(fds), 0);
+	dup2(fds[1], STDERR_FILENO);
+	log_error("%s", text);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(fds[1]);
+	n = read(fds[0], got, room);
+	close(fds[0]);
+	return n;
+}
+
+START_TEST(a_journal_gets_the_level)
+{
+	char got[64] = "";
+	ssize_t n = through_a_pipe("disk is full", got, sizeof(got) - 1);
+
+	ck_assert_int_eq(n, (int)strlen("<3>disk is full\n"));
+	ck_assert_str_eq(got, "<3>disk is full\n");
+}
+END_TEST
+
+START_TEST(a_long_line_is_cut_and_still_one_line)
+{
+	char text[5000], got[8192];
+	ssize_t n;
+
+	memset(text, 'a', sizeof(text));
+	text[sizeof(text) - 1] = '\0';
+	n = through_a_pipe(text, got, sizeof(got));
+	ck_assert_int_gt(n, 2000);
+	ck_assert_int_le(n, 2048);
+	ck_assert_int_eq(got[n - 1], '\n');
+	ck_assert_ptr_eq(memchr(got, '\n', n), got + n - 1);
+	ck_assert_int_eq(got[n - 2], 'a');
+}
+END_TEST
+
+int main(void)
+{
+	return unit_run("log", levels_above_the_limit_are_dropped, errno_is_kept,
+			a_journal_gets_the_level, a_long_line_is_cut_and_still_one_line, NULL);
+}
