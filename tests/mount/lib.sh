@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# What the mounted suites share. A suite is an executable script tests/mount/NAME.sh:
+#
+#	#!/bin/bash
+#	. "$(dirname "$0")/lib.sh"
+#	make_pool 512M			# $POOL, $POOL_FILE; nvfsd serves it
+#	make_subvolume data --size 200M
+#	mount_subvolume data		# mounted on $MNT_data
+#	writes_are_read_back() { echo x >"$MNT_data/f"; [ "$(cat "$MNT_data/f")" = x ]; }
+#	run_test writes_are_read_back
+#	skip_test needs_a_tape "no tape drive"
+#	check_pool			# unmounts all, stops, fsck.nvfs -n --data: a test of its own
+#	finish				# the exit status
+#
+# Every test prints one line, "ok NAME", "not ok NAME" or "skip NAME REASON", and may print what
+# it likes otherwise. A test is a function or a command; it passes when it ends with 0 within
+# TEST_TIMEOUT seconds. It runs in a subshell, in its own process group, with `set -e`, in $WORK.
+#
+# Run by hand from a build tree: NVFS_PREFIX=/where/installed tests/mount/NAME.sh
+
+NVFS_SRCDIR=${NVFS_SRCDIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
+NVFS_BUILDDIR=${NVFS_BUILDDIR:-$NVFS_SRCDIR/build-tests}
+NVFS_PREFIX=${NVFS_PREFIX:-$NVFS_BUILDDIR/inst}
+PATH=$NVFS_PREFIX/sbin:$NVFS_PREFIX/bin:$NVFS_BUILDDIR:$PATH:/usr/sbin:/sbin
+export NVFS_SRCDIR NVFS_BUILDDIR NVFS_PREFIX PATH
+TEST_TIMEOUT=${TEST_TIMEOUT:-120}
+SUITE=$(basename "$0" .sh)
+FAILED=0
+
+die() {
+	echo "$SUITE: $*" >&2
+	echo "not ok $SUITE"
+	exit 1
+}
+
+# The whole suite cannot run here.
+skip_suite() {
+	echo "skip $SUITE $*"
+	exit 0
+}
+
+[ "$(id -u)" -eq 0 ] || skip_suite "needs root"
+[ -c /dev/fuse ] || skip_suite "no /dev/fuse"
+for p in mkfs.nvfs mount.nvfs fsck.nvfs nvfsd nvfs; do
+	command -v "$p" >/dev/null || die "$p is not in $NVFS_PREFIX"
+done
+
+# $WORK goes away at the end; NVFS_TEST_DIR says where (a disk or a tmpfs with some GiB).
+WORK=$(mktemp -d "${NVFS_TEST_DIR:-/tmp}/nvfs-$SUITE.XXXXXX") || exit 1
+POOLS=()	# name file
+MOUNTS=()
+
+is_mounted() { mountpoint -q "$1"; }
+
+# Ends a mount whatever state its server is in.
+force_unmount() {
+	local dir=$1 minor
+	is_mounted "$dir" || return 0
+	timeout 60 umount "$dir" 2>/dev/null && return 0
+	minor=$(awk -v d="$dir" '$5 == d { split($3, n, ":"); print n[2] }' /proc/self/mountinfo)
+	echo 1 >"/sys/fs/fuse/connections/$minor/abort" 2>/dev/null
+	umount -l "$dir" 2>/dev/null
+	echo "# $dir did not unmount and was aborted" >&2
+	return 1
+}
+
+# The pool's supervisor and worker, by the pool's own word.
+pool_pids() {
+	timeout 10 nvfs pool show "$1" --json 2>/dev/null |
+		grep -oE '"(supervisor|worker)_pid": *[0-9]+' | grep -oE '[0-9]+$'
+}
+
+# Stops a pool, cleanly when it answers, else by its pids.
+force_stop() {
+	local pids pid
+	pids=$(pool_pids "$1")
+	timeout 60 nvfs pool stop "$1" >/dev/null 2>&1 && return 0
+	for pid in $pids; do
+		kill -KILL "$pid" 2>/dev/null
+	done
+	return 1
+}
+
+cleanup_all() {
+	local i
+	set +e
+	cd /
+	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
+		force_unmount "${MOUNTS[i]}"
+	done
+	for i in ${POOLS[@]+"${POOLS[@]}"}; do
+		force_stop "${i%% *}"
+	done
+	rm -rf --one-file-system "$WORK"
+}
+trap cleanup_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# make_pool [SIZE [mkfs.nvfs arguments]]: sets POOL and POOL_FILE (the newest pool's) and serves it.
+make_pool() {
+	local size=${1:-512M}
+	shift $(($# > 0))
+	POOL=t$$p${#POOLS[@]}
+	POOL_FILE=$WORK/$POOL.img
+	mkfs.nvfs --name "$POOL" --size "$size" "$@" "$POOL_FILE" >"$WORK/mkfs.log" 2>&1 ||
+		{ cat "$WORK/mkfs.log"; die "mkfs.nvfs failed"; }
+	POOLS+=("$POOL $POOL_FILE")
+	start_pool
+}
+
+# Serves the pool made last (again, after stop_pool).
+start_pool() {
+	timeout 60 nvfs pool start "$POOL_FILE" </dev/null >"$WORK/start.log" 2>&1 ||
+		{ cat "$WORK/start.log"; die "nvfs pool start failed"; }
+}
+
+stop_pool() {
+	timeout 120 nvfs pool stop "$POOL"
+}
+
+# make_subvolume NAME [--size 1G ...]
+make_subvolume() {
+	local name=$1
+	shift
+	nvfs subvolume create "$POOL:$name" "$@" || die "no subvolume $name"
+}
+
+# mount_subvolume NAME [OPTIONS [DIR]]: mounts it, sets MNT_NAME to the directory.
+mount_subvolume() {
+	local name=$1 options=${2-} dir=${3:-$WORK/mnt-$1}
+	mkdir -p "$dir"
+	timeout 60 mount.nvfs "$POOL:$name" "$dir" ${options:+-o "$options"} </dev/null ||
+		die "cannot mount $name"
+	MOUNTS+=("$dir")
+	printf -v "MNT_${name//[^A-Za-z0-9_]/_}" %s "$dir"
+}
+
+# unmount_subvolume NAME [DIR]
+unmount_subvolume() {
+	timeout 120 umount "${2:-$WORK/mnt-$1}"
+}
+
+# A fresh page cache and daemon-side state of one mount.
+remount_subvolume() {
+	unmount_subvolume "$1" "${3-}" && mount_subvolume "$1" "${2-}" "${3-}"
+}
+
+# run_test FUNCTION|COMMAND [ARGUMENT...]
+run_test() {
+	local name=${TEST_NAME:-$1} log=$WORK/test.log pid watch status start=$SECONDS
+	set -m
+	( set -e; cd "$WORK"; "$@" ) >"$log" 2>&1 </dev/null &
+	pid=$!
+	( sleep "$TEST_TIMEOUT"; kill -KILL -- "-$pid" ) >/dev/null 2>&1 &
+	watch=$!
+	set +m
+	wait "$pid" 2>/dev/null
+	status=$?
+	kill -KILL -- "-$watch" 2>/dev/null
+	wait "$watch" 2>/dev/null
+	if [ $status -eq 0 ]; then
+		echo "ok $name"
+	elif [ $status -eq 77 ]; then
+		echo "skip $name $(tail -1 "$log")"
+	else
+		FAILED=$((FAILED + 1))
+		sed 's/^/# /' "$log" | tail -40
+		[ $((SECONDS - start)) -ge "$TEST_TIMEOUT" ] && echo "# stopped after $TEST_TIMEOUT s"
+		echo "# status $status"
+		echo "not ok $name"
+	fi
+	return 0
+}
+
+skip_test() {
+	local name=$1
+	shift
+	echo "skip $name $*"
+}
+
+# need PROGRAM...: inside a test, skips it when one is missing.
+need() {
+	local p
+	for p in "$@"; do
+		command -v "$p" >/dev/null || { echo "$p is not installed"; exit 77; }
+	done
+}
+
+# fails COMMAND...: passes when the command fails, and not by a signal or a time limit.
+fails() {
+	local status=0
+	"$@" || status=$?
+	[ $status -ne 0 ] && [ $status -lt 124 ] && return 0
+	echo "should have failed (status $status): $*"
+	return 1
+}
+
+# same ACTUAL EXPECTED
+same() {
+	[ "$1" = "$2" ] && return 0
+	printf 'got:      %s\nexpected: %s\n' "$1" "$2"
+	return 1
+}
+
+fsck_finds_nothing() {
+	fsck.nvfs -n --data "$@"
+}
+
+# Unmounts and stops all, and checks every pool: one test each.
+check_pool() {
+	local i bad=0
+	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
+		is_mounted "${MOUNTS[i]}" || continue
+		timeout 120 umount "${MOUNTS[i]}" || bad=1
+	done
+	[ $bad = 0 ] || { FAILED=$((FAILED + 1)); echo "not ok unmount_everything"; }
+	for i in ${POOLS[@]+"${POOLS[@]}"}; do
+		timeout 120 nvfs pool stop "${i%% *}" >/dev/null 2>&1
+		TEST_NAME="fsck_finds_nothing" run_test fsck_finds_nothing "${i#* }"
+	done
+}
+
+finish() {
+	[ "$FAILED" -eq 0 ]
+	exit
+}
