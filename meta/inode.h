@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_INODE_H
+#define NVFS_META_INODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "meta/op.h"
+#include "meta/records.h"
+
+/*
+ * The inodes of an open subvolume that are in memory. `rec` is always what
+ * RocksDB has (namespace changes are written at once); what may be ahead of
+ * RocksDB is the data of regular files, in `file` (file.h), which keeps its inode
+ * pinned while it is dirty.
+ */
+
+struct file;
+
+#define INO_ROOT 1u
+
+struct inode {
+	uint64_t ino;
+	struct subvol *sv;
+	struct inode_rec rec;   /* target of a symlink: own allocation, freed with the inode */
+	struct file *file;      /* regular files only: size, data, chunk maps; else NULL */
+	uint32_t pins;          /* > 0: stays in memory */
+	bool orphan;            /* nlink 0: has an `O` record */
+	bool deleted;           /* reaped: every use is -ESTALE */
+	struct op_queue waiters;
+	struct inode *lru_prev, *lru_next;
+	struct inode *hash_next;
+};
+
+/* An inode by number: 0, -ENOENT (none, or reaped), -EIO, META_WAIT. Valid until the op's handler returns, longer when pinned. */
+int inode_get(struct op *op, uint64_t ino, struct inode **out);
+
+/* The one in memory, or NULL. */
+struct inode *inode_peek(struct subvol *sv, uint64_t ino);
+
+void inode_pin(struct inode *inode);
+void inode_unpin(struct inode *inode);
+
+/* Enter a new inode, whose batch was written, into the cache. NULL when memory is out. */
+struct inode *inode_enter(struct subvol *sv, uint64_t ino, const struct inode_rec *rec);
+
+/* Add the put of rec for ino to batch (own node). */
+void inode_put(struct subvol *sv, struct db_batch *batch, uint64_t ino, const struct inode_rec *rec);
+
+/* What stat(2) gives, dirty state included. */
+struct inode_attr {
+	uint64_t ino, size_bytes, blocks512;
+	uint32_t mode, nlink, uid, gid, rdev;
+	struct timespec atime, mtime, ctime, btime;
+	uint64_t generation;
+};
+void inode_attr(const struct inode *inode, struct inode_attr *out);
+
+/* The time of a change: CLOCK_REALTIME, read once per iteration of the reactor. */
+struct timespec subvol_now(struct subvol *sv);
+
+/*
+ * What the kernel knows: nlookup of each inode, in the area that outlives the
+ * worker. lookup_forget() to 0 of an orphan has it reaped in the background.
+ */
+void lookup_add(struct subvol *sv, uint64_t ino, uint64_t n);
+void lookup_forget(struct subvol *sv, uint64_t ino, uint64_t n);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_POOL_INTERNAL_H
+#define NVFS_META_POOL_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "io/workers.h"
+#include "meta/commit.h"
+#include "meta/db.h"
+#include "meta/dirty.h"
+#include "meta/label.h"
+#include "meta/metafs.h"
+#include "meta/pool.h"
+#include "meta/space.h"
+
+/* What the parts of meta/ share of a pool. Each field names what protects it. */
+struct pool {
+	struct pool_options options;    /* constant */
+	struct label label;             /* constant: of device 0, with the pool's fields */
+	struct device **devices;        /* constant; by device index = vdev */
+	unsigned device_count;
+	struct metafs *metafs;          /* thread-safe */
+	struct db *db;                  /* thread-safe */
+	struct space *space;            /* thread-safe */
+	struct dirty *dirty;            /* thread-safe: slots of all subvolumes */
+	struct committer *committer;    /* thread-safe */
+	struct workers *workers;        /* thread-safe */
+	_Atomic uint64_t sequence;
+	_Atomic int failed;             /* the first fatal error (a flush or WAL sync failed): no more writes */
+	_Atomic uint64_t checksum_errors, io_errors;
+
+	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
+	struct pool_rec rec;
+	struct subvol *open_head;       /* open subvolumes, by subvol->open_next */
+	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
+};
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_SUBVOL_H
+#define NVFS_META_SUBVOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "meta/op.h"
+#include "meta/pool.h"
+#include "meta/records.h"
+
+/*
+ * Subvolumes: administration (create, list, resize, delete) and the open ones,
+ * each of which belongs to one reactor.
+ */
+
+struct subvol;
+
+struct subvol_options {
+	uint64_t size_bytes;    /* rounded up to blocks; required */
+	uint64_t inodes_max;    /* 0: one for each 16 KiB of size, at least 1024 */
+	bool thin;
+	uint8_t compression;    /* 0 off, 1 lz4 */
+	uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0 = 0755 */
+};
+
+struct subvol_info {
+	struct subvol_rec rec;  /* name, limits, flags, ids */
+	uint64_t used_blocks, used_inodes;
+	bool open;
+};
+
+/* Longest name in bytes; names are [A-Za-z0-9._-], not starting with . or -. */
+#define SUBVOL_NAME_MAX 255
+
+/*
+ * Administration: not on a reactor thread; they may sleep, are serialised by the pool and durable when they return.
+ * Refusals put a sentence with the numbers and what would work into why (why_len bytes, may be NULL).
+ */
+int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len);
+int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len);
+/* size_bytes or inodes_max 0 = leave. Works on an open subvolume (its reactor applies it) and a closed one. */
+int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint64_t inodes_max, char *why, size_t why_len);
+int subvol_info(struct pool *pool, const char *name, struct subvol_info *out);
+/* Calls fn for each in order of names until it returns non-zero, which is returned. */
+int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, void *arg), void *arg);
+
+/*
+ * Open a subvolume for use on one of the pool's reactors (the least busy). -EBUSY when it is open, -ENOENT. Not on a
+ * reactor thread. Orphans of an earlier life are reaped in the background.
+ */
+int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out);
+
+/* Write back, commit, drop caches, close. No op is under way. Not on a reactor thread. 0 or the error of the write-back. */
+int subvol_close(struct subvol *sv);
+
+struct reactor *subvol_reactor(const struct subvol *sv);
+struct pool *subvol_pool(const struct subvol *sv);
+const char *subvol_name(const struct subvol *sv);
+uint32_t subvol_id(const struct subvol *sv);
+
+/* Counters that any thread may read (relaxed atomics). */
+struct subvol_stats {
+	uint64_t size_blocks, used_blocks, inodes_max, used_inodes;
+	uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs;
+	uint64_t dirty_blocks, checksum_errors, cached_inodes, known_inodes; /* known to the kernel */
+};
+void subvol_stats(struct subvol *sv, struct subvol_stats *out);
+
+/* ---- Charges: reactor thread ---- */
+
+/*
+ * Take blocks or inodes from the limits (subvolume, tenant, pool): 0, -ENOSPC or -EDQUOT and nothing taken. Give back
+ * with negative numbers, which never fails. What was taken is "pending" until a batch carries it in its counters.
+ */
+int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes);
+
+/*
+ * The other half: add to batch the merge operand that moves the counters of the subvolume's node by this much. Once per
+ * batch; deltas of the committed state, so that the sum of all batches is what fsck recomputes.
+ */
+struct counters_delta {
+	int64_t born, referenced, meta, inodes;
+};
+void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *delta);
+
+#endif

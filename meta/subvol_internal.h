@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_SUBVOL_INTERNAL_H
+#define NVFS_META_SUBVOL_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "meta/inode.h"
+#include "meta/pool_internal.h"
+#include "meta/subvol.h"
+
+/* Nodes that a lookup asks for by exact keys; beyond that it seeks. */
+#define SUBVOL_EXACT_ANCESTORS 8
+
+struct file;
+
+/* An open subvolume. Fields without a note: reactor thread only. */
+struct subvol {
+	struct pool *pool;              /* constant */
+	struct reactor *reactor;        /* constant */
+	unsigned reactor_index;         /* constant: hint for the allocator */
+	bool read_only;                 /* constant */
+	struct subvol_rec rec;          /* limits change by a message to the reactor */
+	uint32_t tree, node;            /* constant while open (a snapshot will change node) */
+	uint32_t *ancestors;            /* node first, then parents; ancestor_count >= 1 */
+	unsigned ancestor_count;
+	uint64_t epoch;                 /* grows with each batch that was written: tells a fetched input that it is old */
+	uint64_t next_ino, ino_limit;   /* numbers taken from the tree in ranges */
+
+	_Atomic int64_t used_blocks, used_inodes; /* written on the reactor, read anywhere */
+
+	/* inode.c */
+	struct inode **inode_buckets;
+	size_t inode_bucket_count, inode_count;
+	struct inode *lru_head, *lru_tail;
+	struct lookups *lookups;
+	struct timespec now;
+	uint64_t now_at_ns;
+
+	/* orphan.c */
+	struct reaper *reaper;
+
+	/* writeback.c: files with something that RocksDB lacks, oldest first */
+	struct file *dirty_head, *dirty_tail;
+	_Atomic uint64_t dirty_blocks;
+	struct op_queue dirty_waiters;  /* ops that wait for room under the dirty cap */
+	struct reactor_timer writeback_timer;
+
+	struct {
+		_Atomic uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs, checksum_errors;
+	} stats;
+
+	struct subvol *open_next;       /* pool->admin_lock */
+};
+
+/*
+ * Write a batch of this subvolume: 0, META_WAIT when RocksDB stalls (nothing written; op is run again), -ENOSPC (metadata room; not for
+ * batches that free, allow_full), -EROFS (read-only, or the pool failed), -EIO. Takes part in the next commit.
+ */
+int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
+
+/* A new inode number. The tree's `F` record is put ahead of use, in a batch of its own. 0 or -errno, META_WAIT. */
+int subvol_new_ino(struct op *op, uint64_t *ino);
+
+#endif
