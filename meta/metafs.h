@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * metafs: the file store of RocksDB on the raw devices. Few files, append-only, in one flat
+ * directory. All functions may be called from any thread.
+ *
+ * Who uses what: pool, mkfs and fsck open and close it and ask for its state; meta/db.c and
+ * meta/env.cc use the files.
+ */
+#ifndef NVFS_META_METAFS_H
+#define NVFS_META_METAFS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "meta/label.h"
+#include "meta/metafs_format.h"
+
+struct device;
+struct metafs;
+struct metafs_file;
+
+struct metafs_range {
+	uint16_t vdev;
+	uint32_t first, count; /* zones */
+};
+
+struct metafs_options {
+	/* By device index, label->device_count of them; NULL is a missing member. Stay the caller's. */
+	struct device *const *devices;
+	const struct label *labels; /* by device index too; of a missing one only the index counts */
+	/*
+	 * Memory that outlives this process, metafs_area_bytes() at least, page-aligned, zeros at
+	 * first: unsynced tails and the current table. What a predecessor of the same pool and
+	 * start left there is taken up. NULL: private memory.
+	 */
+	void *area;
+	size_t area_bytes;
+	bool read_only; /* writes nothing to the devices; the area is read only */
+};
+
+/* Bytes of an area with room for tail_bytes of unsynced log blocks (0: 8 MiB). */
+size_t metafs_area_bytes(const struct label *label, size_t tail_bytes);
+
+/*
+ * Write the first table of a new pool, on every device, and flush. labels and share come from
+ * label_layout(). 0 or -errno.
+ */
+int metafs_format(struct device *const *devices, const struct label *labels,
+		  const struct label_share *share);
+
+/*
+ * Find the newest table, scan the logs, freeze their sizes, raise the start counter, and make
+ * that durable on every member before anything else is written. The device locks are the
+ * caller's: no I/O of an earlier process may be in flight. 0; -EBADMSG: no valid table; -ENXIO:
+ * too few members for a majority (not with read_only); -EIO; -ENOMEM; -EINVAL (area too small).
+ */
+int metafs_open(const struct metafs_options *options, struct metafs **out);
+
+/*
+ * Close; all files are. Tails that were not synced stay in the area and are lost with it:
+ * sync before. NULL is fine.
+ */
+void metafs_close(struct metafs *mf);
+
+/* This start's number: the upper 24 bits of the pool's sequence. Durable since metafs_open(). */
+uint32_t metafs_start(const struct metafs *mf);
+
+/* The zones that belong to metafs; all others are data's. Constant. */
+unsigned metafs_ranges(const struct metafs *mf, const struct metafs_range **out);
+
+/*
+ * How much of the share is free, in eighths, 0 to 8. At 0 (less than an eighth) requests that
+ * grow metadata are refused; what is left is for deletes, write-back, flushes and compactions.
+ */
+unsigned metafs_room(struct metafs *mf);
+
+struct metafs_stats {
+	uint64_t share_bytes, free_bytes;
+	uint64_t pending_bytes;  /* freed, and waiting for a durable table */
+	uint64_t files, wals;
+	uint64_t wal_blocks;     /* of all WALs */
+	uint64_t tail_bytes;     /* log blocks that are not yet on the device */
+	uint64_t generation;     /* of the table */
+	uint64_t syncs, switches, flushes, flushes_skipped;
+	uint64_t log_blocks_written, log_bytes_appended;
+	bool taken_over;         /* tails of a predecessor were found in the area */
+	int failed;              /* 0, or the error after which nothing is written any more */
+};
+
+void metafs_stats(struct metafs *mf, struct metafs_stats *out);
+
+/*
+ * Make durable what was appended to any log before the call, and every name and extent that goes with it, the data of the
+ * devices first. 0; -EIO is final. Callers at the same time share the work.
+ */
+int metafs_sync(struct metafs *mf);
+
+/* True when the WALs hold so many blocks that RocksDB should write its memtables out. */
+bool metafs_wal_full(struct metafs *mf);
+
+/* ---- Files ---- */
+
+struct metafs_stat {
+	uint64_t id;
+	uint64_t size_bytes;
+	int64_t mtime_ns;
+	enum metafs_kind kind;
+	uint64_t blocks;   /* of the device, preallocated ones included */
+	unsigned extents;
+};
+
+/*
+ * A new, empty file, replacing one of this name. What kind it is follows from the name: NNNNNN.log is a WAL,
+ * MANIFEST-NNNNNN a log, anything else plain. No I/O but when space runs short. The handle is the
+ * caller's until metafs_file_close(). 0, -ENOSPC, -ENAMETOOLONG, -EROFS, -EIO, -ENOMEM.
+ */
+int metafs_create(struct metafs *mf, const char *name, struct metafs_file **out);
+
+/* For reading. 0, -ENOENT. */
+int metafs_file_open(struct metafs *mf, const char *name, struct metafs_file **out);
+
+/* Space that was preallocated and not used is given back. The file may have been deleted before. */
+void metafs_file_close(struct metafs_file *file);
+
+/* One writer at a time. Whole or not at all, but for -EIO. 0, -ENOSPC, -EIO, -EROFS, -ENOMEM. */
+int metafs_append(struct metafs_file *file, const void *data, size_t len);
+
+/*
+ * Make durable what was appended before the call, the file's name and extents, and before those the data of the devices. At
+ * the same time as appends. 0; -ENOSPC (the table is full); -EIO is final.
+ */
+int metafs_file_sync(struct metafs_file *file);
+
+/* Bytes read, fewer only at the end; or -EIO. What was appended and not synced can be read. */
+ssize_t metafs_read(struct metafs_file *file, void *buf, size_t len, uint64_t offset);
+
+uint64_t metafs_file_size(struct metafs_file *file);
+uint64_t metafs_file_id(const struct metafs_file *file);
+
+/* How much will be appended, so that the space is one extent. A hint. */
+void metafs_file_expect(struct metafs_file *file, uint64_t bytes);
+
+/* ---- Names ---- */
+
+int metafs_stat(struct metafs *mf, const char *name, struct metafs_stat *out); /* 0, -ENOENT */
+/* Open handles keep reading it. Durable with the next table. 0, -ENOENT, -EROFS. */
+int metafs_unlink(struct metafs *mf, const char *name);
+/* Replaces to. The kind stays: -EINVAL when the new name would make it another. 0, -ENOENT, -EROFS. */
+int metafs_rename(struct metafs *mf, const char *from, const char *to);
+/* Calls fn for every name, under a lock: fn must not call metafs. */
+void metafs_list(struct metafs *mf, void (*fn)(void *arg, const char *name), void *arg);
+/* Make names durable: a new table when the durable one lacks something. 0 or -errno. */
+int metafs_sync_names(struct metafs *mf);
+
+/* For people: the table that is valid now. */
+void metafs_print(FILE *out, struct metafs *mf);
+
+#endif
