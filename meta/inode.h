@@ -18,8 +18,6 @@
 
 struct file;
 
-#define INO_ROOT 1u
-
 struct inode {
 	uint64_t ino;
 	struct subvol *sv;

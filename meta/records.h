@@ -101,7 +101,7 @@ void inode_rec_print(FILE *f, const struct inode_rec *rec);
 struct size_rec {
 	bool is_inline;
 	uint16_t inline_len;
-	uint32_t inline_crc; /* CRC32C of the inline data: checked by decode, the caller fills it in */
+	uint32_t inline_crc; /* CRC32C of the inline data; who uses the data checks it, decode does not */
 	uint64_t size;
 	struct rec_time mtime, ctime;
 	uint64_t blocks;   /* logical blocks mapped */
@@ -221,6 +221,12 @@ static inline unsigned map_run_ncrcs(const struct map_run *run)
 		return 0;
 	return run->flags & RUN_COMPRESSED ? 1 : run->count;
 }
+
+/*
+ * What is left of a run when only `count` blocks from the first + `from`th on stay mapped. Plain runs
+ * lose their other stored blocks, compressed ones keep all of them.
+ */
+struct map_run map_run_slice(const struct map_run *run, unsigned from, unsigned count);
 
 /* Index in rec->crcs of the first checksum of run i. */
 static inline unsigned map_crc_index(const struct map_rec *rec, unsigned i)
