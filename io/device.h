@@ -14,7 +14,7 @@
 /*
  * A device is a flat range of bytes that is read, written, flushed and
  * discarded. What kind it is (file, block, sim, later nvme) shows only in its
- * ops table and geometry.
+ * ops table (device_ops.h) and geometry.
  *
  * Durability: a write is durable when a flush that was *started after it was
  * answered* has been answered, or at once with IO_FUA. Between two flushes the
@@ -44,7 +44,6 @@ enum device_kind { DEVICE_FILE, DEVICE_BLOCK, DEVICE_SIM };
 
 struct device;
 struct io_request;
-struct io_uring_sqe;
 
 struct device_geometry {
 	uint64_t size_bytes;          /* whole blocks of DEVICE_ALIGN_BYTES */
@@ -166,6 +165,7 @@ struct io_request {
 	uint64_t total, transferred;
 	uint64_t cookie;
 	struct iovec part;
+	unsigned retries;
 	int result;
 };
 
@@ -174,62 +174,5 @@ void device_submit(struct reactor *r, struct io_request *req);
 
 /* Requests of this reactor that were submitted and not answered. Reactor thread. */
 unsigned device_inflight(const struct reactor *r);
-
-/* ---- For backends ---- */
-
-/* What of a request is to be transferred next; iov points into the request or its caller's array. */
-struct device_part {
-	const struct iovec *iov;
-	unsigned iovcnt;
-	uint64_t offset;
-	uint64_t len;
-};
-
-/*
- * A backend. Ranges and alignment were checked before any of these is called,
- * and DEVICE_READONLY as well.
- */
-struct device_ops {
-	const char *name;
-	enum device_kind kind;
-
-	/* Free what the backend holds. Nothing is in flight. */
-	void (*close)(struct device *dev);
-
-	/* flock() or NULL, see device_lock(). */
-	int (*lock)(struct device *dev, bool wait);
-
-	/*
-	 * Any thread, may sleep. Bytes transferred, at least one of them (fewer
-	 * than asked for is fine: it is called again), 0 at the end of the
-	 * medium, or -errno.
-	 */
-	ssize_t (*read)(struct device *dev, void *buf, size_t len, uint64_t offset);
-	ssize_t (*write)(struct device *dev, const void *buf, size_t len, uint64_t offset,
-			 unsigned flags);
-
-	/* Any thread, may sleep. 0 or -errno. */
-	int (*flush)(struct device *dev);
-	int (*discard)(struct device *dev, uint64_t offset, uint64_t len);
-
-	/*
-	 * Exactly one of the two is there. Both on the thread of req->reactor,
-	 * both must not sleep, and each call leads to exactly one completion.
-	 *
-	 * prepare: fill the SQE for this part of the request; user_data is set
-	 * by the caller afterwards. fd is an index of the ring's file table
-	 * when fixed_file (then the SQE gets IOSQE_FIXED_FILE from the
-	 * caller), buf_index the registered buffer that contains the part's
-	 * only iovec, or -1. The SQE may be of any opcode, with SQE128 when
-	 * the ring has it. The CQE's res is bytes transferred, or 0 for
-	 * flush and discard, or -errno.
-	 *
-	 * submit: start it, and later call device_part_done() from an iteration
-	 * of the reactor, never from here.
-	 */
-	void (*prepare)(struct device *dev, struct io_request *req, const struct device_part *part,
-			int fd, int buf_index, struct io_uring_sqe *sqe);
-	void (*submit)(struct device *dev, struct io_request *req, const struct device_part *part);
-};
 
 #endif

@@ -46,8 +46,9 @@ int reactor_create(const struct reactor_options *opts, struct reactor **out);
 
 /*
  * Free it. Not while it runs; a thread that was started is joined before.
- * Nothing may be in flight and no message on its way: the caller has waited
- * for its requests and removed its timers, polls and sources. NULL is fine.
+ * Nothing may be in flight and nobody inside reactor_post(): the caller has
+ * waited for its requests, removed its timers, polls and sources, and ended
+ * what posts (worker pools). NULL is fine.
  */
 void reactor_destroy(struct reactor *r);
 
@@ -125,8 +126,8 @@ struct reactor_timer {
 /*
  * Call t->fn once, at deadline_ns (CLOCK_MONOTONIC) or soon after; moves an
  * armed timer. It is disarmed when fn is called, which may add it again or
- * free it. A deadline in the past fires in the next iteration, so a timer that
- * adds itself does not starve the rest.
+ * free it. A deadline in the past fires in this iteration or the next, one that
+ * fn itself adds in the next, so that nothing else starves.
  */
 void reactor_timer_add(struct reactor *r, struct reactor_timer *t, uint64_t deadline_ns);
 

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+/*
+ * The file and block backends: both are a descriptor with O_DIRECT, and differ
+ * in how they are opened, in geometry and in how they discard.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/cleanup.h"
+#include "io/device.h"
+#include "io/device_ops.h"
+#include "io/log.h"
+#include "io/reactor_ring.h"
+
+#define FILE_MAX_IO_BYTES (1u << 20)
+/* A transfer's length is 32 bits in an SQE; more comes back as a short one. */
+#define SQE_MAX_BYTES (1u << 30)
+#define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
+
+static void fd_close(struct device *dev)
+{
+	close(dev->fd);
+	free(dev);
+}
+
+static int flock_exclusive(int fd, bool wait)
+{
+	int rc;
+
+	do
+		rc = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+	while (rc && errno == EINTR);
+	if (!rc)
+		return 0;
+	return errno == EWOULDBLOCK ? -EBUSY : -errno;
+}
+
+static int fd_lock(struct device *dev, bool wait)
+{
+	return flock_exclusive(dev->fd, wait);
+}
+
+/* ---- Synchronous ---- */
+
+static ssize_t fd_read(struct device *dev, void *buf, size_t len, uint64_t offset)
+{
+	ssize_t n;
+
+	do
+		n = pread(dev->fd, buf, len, (off_t)offset);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static ssize_t fd_write(struct device *dev, const void *buf, size_t len, uint64_t offset,
+			unsigned flags)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
+	ssize_t n;
+
+	do
+		n = pwritev2(dev->fd, &iov, 1, (off_t)offset, flags & IO_FUA ? RWF_DSYNC : 0);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : n;
+}
+
+static int fd_flush(struct device *dev)
+{
+	/* No retry on EINTR: fdatasync() has none, and an error may be told only once. */
+	return fdatasync(dev->fd) ? -errno : 0;
+}
+
+static int file_discard(struct device *dev, uint64_t offset, uint64_t len)
+{
+	int rc;
+
+	do
+		rc = fallocate(dev->fd, PUNCH, (off_t)offset, (off_t)len);
+	while (rc && errno == EINTR);
+	return rc ? -errno : 0;
+}
+
+static int block_discard(struct device *dev, uint64_t offset, uint64_t len)
+{
+	uint64_t range[2] = { offset, len };
+
+	return ioctl(dev->fd, BLKDISCARD, range) ? -errno : 0;
+}
+
+/* ---- Asynchronous ---- */
+
+static void fd_prepare_read(const struct device_part *part, int fd, int buf_index,
+			    struct io_uring_sqe *sqe)
+{
+	unsigned len = part->len < SQE_MAX_BYTES ? (unsigned)part->len : SQE_MAX_BYTES;
+
+	if (buf_index >= 0)
+		io_uring_prep_read_fixed(sqe, fd, part->iov->iov_base, len, part->offset, buf_index);
+	else if (part->iovcnt == 1)
+		io_uring_prep_read(sqe, fd, part->iov->iov_base, len, part->offset);
+	else
+		io_uring_prep_readv(sqe, fd, part->iov, part->iovcnt, part->offset);
+}
+
+static void fd_prepare_write(const struct device_part *part, int fd, int buf_index,
+			     struct io_uring_sqe *sqe)
+{
+	unsigned len = part->len < SQE_MAX_BYTES ? (unsigned)part->len : SQE_MAX_BYTES;
+
+	if (buf_index >= 0)
+		io_uring_prep_write_fixed(sqe, fd, part->iov->iov_base, len, part->offset, buf_index);
+	else if (part->iovcnt == 1)
+		io_uring_prep_write(sqe, fd, part->iov->iov_base, len, part->offset);
+	else
+		io_uring_prep_writev(sqe, fd, part->iov, part->iovcnt, part->offset);
+}
+
+/*
+ * A discard is PUNCH_HOLE for both kinds: on a block device that is a
+ * write-zeroes which may unmap, and fails where the device cannot do it by
+ * itself, so it never turns into writing zeros.
+ */
+static void fd_prepare(struct device *dev, struct io_request *req, const struct device_part *part,
+		       int fd, int buf_index, struct io_uring_sqe *sqe)
+{
+	(void)dev;
+	switch (req->op) {
+	case IO_READ:
+		fd_prepare_read(part, fd, buf_index, sqe);
+		break;
+	case IO_WRITE:
+		fd_prepare_write(part, fd, buf_index, sqe);
+		if (req->flags & IO_FUA)
+			sqe->rw_flags = RWF_DSYNC;
+		break;
+	case IO_FLUSH:
+		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
+		break;
+	case IO_DISCARD:
+		io_uring_prep_fallocate(sqe, fd, PUNCH, (off_t)part->offset, (off_t)part->len);
+		break;
+	}
+}
+
+static const struct device_ops file_ops = {
+	.name = "file",
+	.kind = DEVICE_FILE,
+	.close = fd_close,
+	.lock = fd_lock,
+	.read = fd_read,
+	.write = fd_write,
+	.flush = fd_flush,
+	.discard = file_discard,
+	.prepare = fd_prepare,
+};
+
+static const struct device_ops block_ops = {
+	.name = "block",
+	.kind = DEVICE_BLOCK,
+	.close = fd_close,
+	.lock = fd_lock,
+	.read = fd_read,
+	.write = fd_write,
+	.flush = fd_flush,
+	.discard = block_discard,
+	.prepare = fd_prepare,
+};
+
+/* ---- Opening ---- */
+
+static void file_geometry(const struct stat *st, const char *name, struct device_geometry *g)
+{
+	*g = (struct device_geometry){
+		.size_bytes = (uint64_t)st->st_size / DEVICE_ALIGN_BYTES * DEVICE_ALIGN_BYTES,
+		/* What is below is not known: the smallest unit that any disk tears at. */
+		.logical_block_bytes = 512,
+		.max_io_bytes = FILE_MAX_IO_BYTES,
+		.volatile_cache = true,
+		.discard = true,
+	};
+	strncat(g->identity, name, sizeof(g->identity) - 1);
+}
+
+/* O_DIRECT, where there is such a thing: tmpfs before Linux 6.6 has none. */
+static int fd_make_direct(int fd, const char *name)
+{
+	int fl = fcntl(fd, F_GETFL);
+
+	if (fl < 0)
+		return -errno;
+	if (fl & O_DIRECT)
+		return 0;
+	if (!fcntl(fd, F_SETFL, fl | O_DIRECT))
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	log_warn("%s: no direct I/O on this filesystem; the page cache stays in between", name);
+	return 0;
+}
+
+static int fd_kind(int fd, struct stat *st, const struct device_ops **ops)
+{
+	if (fstat(fd, st))
+		return -errno;
+	if (S_ISREG(st->st_mode))
+		*ops = &file_ops;
+	else if (S_ISBLK(st->st_mode))
+		*ops = &block_ops;
+	else
+		return -ENOTBLK;
+	return 0;
+}
+
+static int fd_geometry(int fd, const struct stat *st, const char *name, struct device_geometry *g)
+{
+	int rc = 0;
+
+	if (S_ISREG(st->st_mode))
+		file_geometry(st, name, g);
+	else
+		rc = device_block_geometry(fd, name, g);
+	if (rc)
+		return rc;
+	if (!g->size_bytes)
+		return -ENXIO;
+	if (g->logical_block_bytes > DEVICE_ALIGN_BYTES) {
+		log_error("%s: logical blocks of %u bytes; 4096 is the most that works", name,
+			  g->logical_block_bytes);
+		return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+int device_open_fd(int fd, const char *name, unsigned flags, struct device **out)
+{
+	const struct device_ops *ops = NULL;
+	struct device *dev;
+	struct stat st;
+	int rc = fd_kind(fd, &st, &ops);
+
+	if (!rc)
+		rc = fd_make_direct(fd, name);
+	if (rc)
+		return rc;
+	dev = calloc(1, sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	rc = fd_geometry(fd, &st, name, &dev->geometry);
+	if (!rc && flags & DEVICE_EXCLUSIVE && ops == &file_ops)
+		rc = flock_exclusive(fd, false);
+	if (!rc)
+		rc = device_init(dev, ops, name);
+	if (rc) {
+		free(dev);
+		return rc;
+	}
+	dev->fd = fd;
+	dev->readonly = flags & DEVICE_READONLY;
+	*out = dev;
+	return 0;
+}
+
+int device_open(const char *path, unsigned flags, struct device **out)
+{
+	int mode = (flags & DEVICE_READONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	cleanup_fd int fd = -1;
+	struct stat st;
+	int rc;
+
+	if (stat(path, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		return -ENOTBLK;
+	if (S_ISBLK(st.st_mode) && flags & DEVICE_EXCLUSIVE)
+		mode |= O_EXCL;
+	fd = open(path, mode);
+	if (fd < 0)
+		return -errno;
+	/* Only so that a fifo put there in between could not hang open(2). */
+	if (fcntl(fd, F_SETFL, 0))
+		return -errno;
+	rc = device_open_fd(fd, path, flags, out);
+	if (!rc)
+		take_fd(&fd);
+	return rc;
+}
+
+/* ---- New files ---- */
+
+static int sync_parent(const char *path)
+{
+	cleanup_free char *dir = strdup(path);
+	cleanup_fd int fd = -1;
+	char *slash;
+
+	if (!dir)
+		return -ENOMEM;
+	slash = strrchr(dir, '/');
+	if (slash)
+		slash[slash == dir] = '\0';
+	fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 || fsync(fd) ? -errno : 0;
+}
+
+static int file_allocate(int fd, uint64_t size_bytes)
+{
+	int rc;
+
+	do
+		rc = posix_fallocate(fd, 0, (off_t)size_bytes);
+	while (rc == EINTR);
+	if (rc)
+		return -rc;
+	return fsync(fd) ? -errno : 0;
+}
+
+int device_create_file(const char *path, uint64_t size_bytes)
+{
+	cleanup_fd int fd = -1;
+	int rc;
+
+	size_bytes -= size_bytes % DEVICE_ALIGN_BYTES;
+	if (!size_bytes || size_bytes > INT64_MAX)
+		return -EINVAL;
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	rc = file_allocate(fd, size_bytes);
+	if (!rc)
+		rc = sync_parent(path);
+	if (rc)
+		unlink(path);
+	return rc;
+}

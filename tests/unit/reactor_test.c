@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include "io/reactor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/unit/unit.h"
+
+#define MS 1000000ull
+
+static struct reactor *new_reactor(void)
+{
+	struct reactor *r;
+
+	ck_assert_int_eq(reactor_create(NULL, &r), 0);
+	return r;
+}
+
+/* ---- Messages ---- */
+
+#define SENDERS 4u
+#define PER_SENDER 20000u
+
+struct numbered {
+	struct reactor_msg msg;
+	unsigned sender, number;
+};
+
+struct counting {
+	struct reactor *r;
+	unsigned next[SENDERS];
+	unsigned total;
+};
+
+static struct counting counting;
+
+static void count_one(struct reactor *r, struct reactor_msg *msg)
+{
+	struct numbered *n = (struct numbered *)msg;
+
+	ck_assert_ptr_eq(reactor_current(), r);
+	ck_assert(reactor_on_thread(r));
+	ck_assert_uint_eq(counting.next[n->sender]++, n->number);
+	if (++counting.total == SENDERS * PER_SENDER)
+		reactor_stop(r);
+	free(n);
+}
+
+static void *send_many(void *arg)
+{
+	unsigned sender = (unsigned)(uintptr_t)arg;
+
+	for (unsigned i = 0; i < PER_SENDER; i++) {
+		struct numbered *n = calloc(1, sizeof(*n));
+
+		n->msg.fn = count_one;
+		n->sender = sender;
+		n->number = i;
+		reactor_post(counting.r, &n->msg);
+		if (i % 1000 == 0)
+			usleep(100); /* let it fall asleep now and then */
+	}
+	return NULL;
+}
+
+START_TEST(mailbox_from_four_threads)
+{
+	struct reactor_stats stats;
+	pthread_t thread[SENDERS];
+
+	counting = (struct counting){ .r = new_reactor() };
+	ck_assert_int_eq(reactor_start_thread(counting.r, "mailbox"), 0);
+	for (unsigned i = 0; i < SENDERS; i++)
+		pthread_create(&thread[i], NULL, send_many, (void *)(uintptr_t)i);
+	for (unsigned i = 0; i < SENDERS; i++)
+		pthread_join(thread[i], NULL);
+	ck_assert_int_eq(reactor_join(counting.r), 0);
+	ck_assert_uint_eq(counting.total, SENDERS * PER_SENDER);
+	reactor_stats(counting.r, &stats);
+	ck_assert_uint_le(stats.wakeups, stats.sleeps);
+	reactor_destroy(counting.r);
+}
+END_TEST
+
+struct pingpong {
+	struct reactor_msg msg;
+	struct reactor *to[2];
+	unsigned hops;
+};
+
+static void hop(struct reactor *r, struct reactor_msg *msg)
+{
+	struct pingpong *p = (struct pingpong *)msg;
+
+	if (--p->hops)
+		reactor_post(p->to[r == p->to[0]], msg);
+	else
+		for (unsigned i = 0; i < 2; i++)
+			reactor_stop(p->to[i]);
+}
+
+static uint64_t play_pingpong(unsigned spin_max_us, unsigned hops)
+{
+	struct reactor_options opts = { .spin_max_us = spin_max_us };
+	struct pingpong p = { .msg.fn = hop, .hops = hops };
+	uint64_t start;
+
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(reactor_create(&opts, &p.to[i]), 0);
+		ck_assert_int_eq(reactor_start_thread(p.to[i], "pingpong"), 0);
+	}
+	start = monotonic_now_ns();
+	reactor_post(p.to[0], &p.msg);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(reactor_join(p.to[i]), 0);
+	start = monotonic_now_ns() - start;
+	for (unsigned i = 0; i < 2; i++)
+		reactor_destroy(p.to[i]);
+	return start;
+}
+
+/* Each hop races with the receiver's way to sleep. A lost wake-up hangs here. */
+START_TEST(no_wakeup_is_lost)
+{
+	play_pingpong(0, 20000);
+	play_pingpong(10, 20000);
+	play_pingpong(200, 20000);
+}
+END_TEST
+
+START_TEST(stop_before_run_and_twice)
+{
+	struct reactor *r = new_reactor();
+
+	reactor_stop(r);
+	reactor_stop(r);
+	ck_assert_int_eq(reactor_run(r), 0);
+	reactor_stop(r);
+	ck_assert_int_eq(reactor_run(r), 0);
+	ck_assert_ptr_null(reactor_current());
+	reactor_destroy(r);
+}
+END_TEST
+
+struct trace {
+	struct reactor_msg msg;
+	char *text;
+	char letter;
+	struct trace *again;
+};
+
+static void trace_fn(struct reactor *r, struct reactor_msg *msg)
+{
+	struct trace *t = (struct trace *)msg;
+	size_t n = strlen(t->text);
+
+	t->text[n] = t->letter;
+	t->text[n + 1] = '\0';
+	if (t->again)
+		reactor_defer(r, &t->again->msg);
+	t->again = NULL;
+}
+
+START_TEST(deferred_in_order_and_in_the_next_iteration)
+{
+	struct reactor *r = new_reactor();
+	char text[8] = "";
+	struct trace c = { .msg.fn = trace_fn, .text = text, .letter = 'c' };
+	struct trace a = { .msg.fn = trace_fn, .text = text, .letter = 'a', .again = &c };
+	struct trace b = { .msg.fn = trace_fn, .text = text, .letter = 'b' };
+
+	reactor_defer(r, &a.msg);
+	reactor_defer(r, &b.msg);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_str_eq(text, "ab");
+	ck_assert_int_eq(reactor_run_once(r, REACTOR_NEVER_NS), 1); /* does not sleep over c */
+	ck_assert_str_eq(text, "abc");
+	ck_assert_int_eq(reactor_run_once(r, 0), 0);
+	reactor_destroy(r);
+}
+END_TEST
+
+/* ---- Timers ---- */
+
+#define TIMERS 500u
+
+struct timed {
+	struct reactor_timer t;
+	unsigned fired;
+	bool cancelled;
+};
+
+static uint64_t last_deadline;
+static unsigned fired_count;
+
+static void timed_fn(struct reactor *r, struct reactor_timer *t)
+{
+	struct timed *x = (struct timed *)t;
+
+	ck_assert(!t->armed);
+	ck_assert_uint_ge(reactor_now_ns(r), t->deadline_ns);
+	ck_assert_uint_ge(t->deadline_ns, last_deadline);
+	last_deadline = t->deadline_ns;
+	x->fired++;
+	fired_count++;
+}
+
+static void run_until(struct reactor *r, const unsigned *counter, unsigned target)
+{
+	uint64_t limit = monotonic_now_ns() + 20000 * MS;
+
+	while (*counter < target) {
+		ck_assert_int_ge(reactor_run_once(r, 100 * MS), 0);
+		ck_assert_uint_lt(monotonic_now_ns(), limit);
+	}
+}
+
+START_TEST(timers_fire_in_order)
+{
+	struct reactor *r = new_reactor();
+	static struct timed timed[TIMERS];
+	uint64_t now = monotonic_now_ns();
+	unsigned expected = 0;
+
+	memset(timed, 0, sizeof(timed));
+	last_deadline = fired_count = 0;
+	srand(1);
+	for (unsigned i = 0; i < TIMERS; i++) {
+		timed[i].t.fn = timed_fn;
+		reactor_timer_add(r, &timed[i].t, now + (uint64_t)rand() % (30 * MS));
+	}
+	for (unsigned i = 0; i < TIMERS; i++) {
+		if (i % 3 == 0)
+			reactor_timer_cancel(r, &timed[i].t);
+		else if (i % 5 == 0)
+			reactor_timer_add(r, &timed[i].t, now + (uint64_t)rand() % (30 * MS));
+		expected += i % 3 != 0;
+	}
+	run_until(r, &fired_count, expected);
+	for (unsigned i = 0; i < TIMERS; i++)
+		ck_assert_uint_eq(timed[i].fired, i % 3 != 0);
+	ck_assert_int_eq(reactor_run_once(r, 2 * MS), 0);
+	reactor_timer_cancel(r, &timed[1].t); /* not armed: nothing happens */
+	reactor_destroy(r);
+}
+END_TEST
+
+static void again_fn(struct reactor *r, struct reactor_timer *t)
+{
+	((struct timed *)t)->fired++;
+	reactor_timer_add(r, t, 0);
+}
+
+/* A timer that is always due lets everything else run. */
+START_TEST(timer_does_not_starve_the_rest)
+{
+	struct reactor *r = new_reactor();
+	struct timed x = { .t.fn = again_fn };
+	char text[4] = "";
+	struct trace a = { .msg.fn = trace_fn, .text = text, .letter = 'a' };
+
+	reactor_timer_add(r, &x.t, 0);
+	reactor_post(r, &a.msg);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_str_eq(text, "a");
+	ck_assert_uint_eq(x.fired, 1);
+	reactor_run_once(r, 0);
+	ck_assert_uint_ge(x.fired, 2);
+	reactor_timer_cancel(r, &x.t);
+	reactor_destroy(r);
+}
+END_TEST
+
+START_TEST(sleep_ends_with_timer_and_timeout)
+{
+	struct reactor *r = new_reactor();
+	struct timed x = { .t.fn = timed_fn };
+	uint64_t start = monotonic_now_ns();
+
+	last_deadline = 0;
+	ck_assert_int_eq(reactor_run_once(r, 20 * MS), 0);
+	ck_assert_uint_ge(monotonic_now_ns() - start, 20 * MS);
+	reactor_timer_add(r, &x.t, monotonic_now_ns() + 20 * MS);
+	ck_assert_int_eq(reactor_run_once(r, REACTOR_NEVER_NS), 1);
+	ck_assert_uint_eq(x.fired, 1);
+	reactor_destroy(r);
+}
+END_TEST
+
+/* ---- Polls and sources ---- */
+
+struct reading {
+	struct reactor_poll p;
+	int fd;
+	unsigned calls, bytes;
+	bool remove;
+};
+
+static void read_one(struct reactor *r, struct reactor_poll *p, unsigned revents)
+{
+	struct reading *x = (struct reading *)p;
+	char c;
+
+	x->calls++;
+	if (revents & POLLIN)
+		x->bytes += read(x->fd, &c, 1) == 1;
+	if (x->remove)
+		reactor_poll_remove(r, p);
+}
+
+START_TEST(poll_is_level_triggered)
+{
+	struct reactor *r = new_reactor();
+	struct reading x = { 0 };
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	x.fd = fds[0];
+	ck_assert_int_eq(reactor_poll_add(r, &x.p, fds[0], POLLIN, read_one), 0);
+	ck_assert_int_eq(reactor_poll_add(r, &x.p, fds[0], POLLIN, read_one), -EBUSY);
+	ck_assert_int_eq(write(fds[1], "hello", 5), 5);
+	run_until(r, &x.bytes, 5);
+	ck_assert_int_eq(reactor_run_once(r, 2 * MS), 0);
+	ck_assert_uint_eq(x.calls, 5);
+	x.remove = true;
+	ck_assert_int_eq(write(fds[1], "xy", 2), 2);
+	run_until(r, &x.bytes, 6);
+	reactor_run_once(r, 2 * MS);
+	reactor_run_once(r, 2 * MS);
+	ck_assert_uint_eq(x.bytes, 6);
+	close(fds[0]);
+	close(fds[1]);
+	reactor_destroy(r);
+}
+END_TEST
+
+START_TEST(poll_removed_while_armed)
+{
+	struct reactor *r = new_reactor();
+	struct reading x = { 0 };
+	int fds[2];
+
+	for (unsigned i = 0; i < 100; i++) {
+		ck_assert_int_eq(pipe(fds), 0);
+		x.fd = fds[0];
+		ck_assert_int_eq(reactor_poll_add(r, &x.p, fds[0], POLLIN, read_one), 0);
+		if (i % 2)
+			reactor_run_once(r, 0);
+		if (i % 3 == 0)
+			ck_assert_int_eq(write(fds[1], "a", 1), 1);
+		reactor_poll_remove(r, &x.p);
+		reactor_poll_remove(r, &x.p);
+		close(fds[0]);
+		close(fds[1]);
+	}
+	reactor_run_once(r, 2 * MS);
+	ck_assert_uint_eq(x.calls, 0);
+	reactor_destroy(r); /* one that is still armed goes with it */
+}
+END_TEST
+
+START_TEST(poll_reports_hangup)
+{
+	struct reactor *r = new_reactor();
+	struct reading x = { .remove = true };
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	x.fd = fds[0];
+	ck_assert_int_eq(reactor_poll_add(r, &x.p, fds[0], POLLIN, read_one), 0);
+	reactor_run_once(r, 0);
+	close(fds[1]);
+	run_until(r, &x.calls, 1);
+	ck_assert_uint_eq(x.bytes, 0);
+	close(fds[0]);
+	reactor_destroy(r);
+}
+END_TEST
+
+struct pipe_source {
+	struct reactor_source s;
+	unsigned bytes, asked;
+	bool remove;
+};
+
+static bool pipe_source_poll(struct reactor *r, struct reactor_source *s)
+{
+	struct pipe_source *x = (struct pipe_source *)s;
+	char c;
+
+	x->asked++;
+	if (read(s->fd, &c, 1) != 1)
+		return false;
+	x->bytes++;
+	if (x->remove)
+		reactor_source_remove(r, s);
+	return true;
+}
+
+static void *write_slowly(void *arg)
+{
+	for (unsigned i = 0; i < 200; i++) {
+		ck_assert_int_eq(write((int)(intptr_t)arg, "a", 1), 1);
+		usleep(i % 7 * 30);
+	}
+	return NULL;
+}
+
+START_TEST(source_wakes_a_sleeping_reactor)
+{
+	struct reactor *r = new_reactor();
+	struct pipe_source x = { .s = { .poll = pipe_source_poll, .events = POLLIN } };
+	struct pipe_source idle = { .s = { .poll = pipe_source_poll, .fd = -1 } };
+	struct reactor_stats stats;
+	pthread_t thread;
+	int fds[2];
+
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK), 0);
+	x.s.fd = fds[0];
+	ck_assert_int_eq(reactor_source_add(r, &x.s), 0);
+	ck_assert_int_eq(reactor_source_add(r, &idle.s), 0);
+	pthread_create(&thread, NULL, write_slowly, (void *)(intptr_t)fds[1]);
+	while (x.bytes < 200)
+		ck_assert_int_ge(reactor_run_once(r, REACTOR_NEVER_NS), 0);
+	pthread_join(thread, NULL);
+	ck_assert_uint_gt(idle.asked, 0);
+	reactor_stats(r, &stats);
+	ck_assert_uint_gt(stats.sleeps, 0);
+
+	x.remove = true;
+	ck_assert_int_eq(write(fds[1], "ab", 2), 2);
+	run_until(r, &x.bytes, 201);
+	reactor_run_once(r, 2 * MS);
+	ck_assert_uint_eq(x.bytes, 201);
+	reactor_source_remove(r, &idle.s);
+	close(fds[0]);
+	close(fds[1]);
+	reactor_destroy(r);
+}
+END_TEST
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void tick(struct reactor *r, struct reactor_timer *t)
+{
+	((struct timed *)t)->fired++;
+	reactor_timer_add(r, t, reactor_now_ns(r) + 10 * MS);
+}
+
+/* With a timer of 100 Hz and a source, half a second of idling costs next to nothing. */
+START_TEST(idle_reactor_uses_no_cpu)
+{
+	struct reactor_options opts = { .spin_max_us = 200 };
+	struct timed x = { .t.fn = tick };
+	struct pipe_source src = { .s = { .poll = pipe_source_poll, .events = POLLIN } };
+	struct reactor_stats stats;
+	struct reactor *r;
+	uint64_t used;
+	int fds[2];
+
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK), 0);
+	src.s.fd = fds[0];
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	ck_assert_int_eq(reactor_source_add(r, &src.s), 0);
+	reactor_timer_add(r, &x.t, 0);
+	used = cpu_ns();
+	run_until(r, &x.fired, 50);
+	used = cpu_ns() - used;
+	reactor_stats(r, &stats);
+	ck_assert_uint_lt(stats.spin_ns, 5 * MS);
+	ck_assert_uint_lt(used, 100 * MS); /* sanitizers included */
+	reactor_timer_cancel(r, &x.t);
+	reactor_source_remove(r, &src.s);
+	close(fds[0]);
+	close(fds[1]);
+	reactor_destroy(r);
+}
+END_TEST
+
+int main(void)
+{
+	struct reactor *r;
+	int rc = reactor_create(NULL, &r);
+
+	if (rc == -ENOSYS || rc == -EPERM)
+		unit_skip("io_uring is not available");
+	reactor_destroy(r);
+	return unit_run("reactor", mailbox_from_four_threads, no_wakeup_is_lost,
+			stop_before_run_and_twice, deferred_in_order_and_in_the_next_iteration,
+			timers_fire_in_order, timer_does_not_starve_the_rest,
+			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
+			poll_removed_while_armed, poll_reports_hangup,
+			source_wakes_a_sleeping_reactor, idle_reactor_uses_no_cpu, NULL);
+}
