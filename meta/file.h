@@ -43,7 +43,10 @@ uint64_t file_size(const struct file *file);
 uint64_t file_blocks(const struct file *file); /* charged blocks: mapped, dirty, inline */
 void file_times(const struct file *file, struct timespec *mtime, struct timespec *ctime);
 
-/* Set times without changing data; reaches RocksDB with the next cycle (or the caller's batch, by file_put_times()). */
+/*
+ * Set times without changing data (NULL: leave). They are dirty like data: the file is pinned and a cycle carries them into RocksDB, at once
+ * when the timer says so.
+ */
 void file_set_times(struct file *file, const struct timespec *mtime, const struct timespec *ctime);
 
 /*
@@ -54,7 +57,8 @@ int file_put_all(struct op *op, struct inode *inode);
 
 /*
  * Drop the data of an unlinked inode, at most about 1,024 chunks a call, for the reaper: adds the deletions of chunk records and `S` and the space operands to
- * batch, the counters' change to delta; returns 1 when there is more, 0 when nothing is left, META_WAIT, -errno. Call file_dropped() when the batch was written.
+ * batch, the counters' change to delta; returns 1 when there is more, 0 when nothing is left, META_WAIT, -errno. Call file_dropped() when the batch was written:
+ * it gives back what was pending of dirty data; the caller gives back what delta says (subvol_charge()).
  */
 int file_drop(struct op *op, struct inode *inode, struct db_batch *batch, struct counters_delta *delta);
 void file_dropped(struct inode *inode);

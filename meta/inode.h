@@ -24,8 +24,10 @@ struct inode {
 	struct inode_rec rec;   /* target of a symlink: own allocation, freed with the inode */
 	struct file *file;      /* regular files only: size, data, chunk maps; else NULL */
 	uint32_t pins;          /* > 0: stays in memory */
+	uint32_t node;          /* that wrote rec */
 	bool orphan;            /* nlink 0: has an `O` record */
-	bool deleted;           /* reaped: every use is -ESTALE */
+	bool deleted;           /* reaped: every use is -ENOENT */
+	bool listed;            /* in the LRU list: not pinned */
 	struct op_queue waiters;
 	struct inode *lru_prev, *lru_next;
 	struct inode *hash_next;
@@ -64,5 +66,8 @@ struct timespec subvol_now(struct subvol *sv);
  */
 void lookup_add(struct subvol *sv, uint64_t ino, uint64_t n);
 void lookup_forget(struct subvol *sv, uint64_t ino, uint64_t n);
+uint64_t lookup_count(struct subvol *sv, uint64_t ino);
+/* The connection is gone: the kernel knows nothing any more. */
+void lookup_forget_all(struct subvol *sv);
 
 #endif

@@ -75,6 +75,12 @@ enum attr_set {
 /* in: the fields that `set` names. A size is a truncate (data.h). A chmod keeps the access ACL in step. */
 int attr_set(struct op *op, uint64_t ino, unsigned set, const struct inode_attr *in, struct inode_attr *out);
 
+/*
+ * A write by somebody without CAP_FSETID: take set-uid, set-gid (where group execution is allowed) and security.capability
+ * away, in one batch, if there are any. 0, META_WAIT, -errno.
+ */
+int attr_kill_privs(struct op *op, struct inode *inode);
+
 /* ---- Extended attributes (xattr.c) ---- */
 
 /* value NULL with size 0 is an empty value. flags XATTR_CREATE, XATTR_REPLACE. -ENODATA, -EEXIST, -ERANGE, -E2BIG, -ENOSPC. */

@@ -49,13 +49,18 @@ struct op {
 	/* Belong to the functions of meta/; zero at the start. */
 	int stage;
 	int error;              /* of an input */
-	unsigned pending;       /* inputs on their way */
-	unsigned restarts;
 	uint64_t moment;        /* a sequence that the op remembers over restarts */
+	struct op_io *io;       /* device I/O, with the function that op_finish() calls for it */
+	void (*io_release)(struct op *op);
+
+	/* op.c's own. */
+	unsigned pending;       /* what the op waits for: inputs, a queue, a timer, op_hold() */
+	unsigned restarts;
 	struct op_input *inputs;
-	struct op_io *io;
-	struct op *next;        /* in a wait queue */
+	struct op_queue *queue; /* the one that it is in */
+	struct op *next;        /* there */
 	struct reactor_msg msg;
+	struct reactor_timer timer;
 };
 
 /* Make op ready for its first call: zero, then the given fields. */
@@ -65,7 +70,14 @@ void op_init(struct op *op, struct subvol *sv, void (*run)(struct op *op));
 void op_finish(struct op *op);
 
 /*
- * A FIFO of ops that wait for the same thing. op_wait() queues and returns META_WAIT;
+ * Wait for something of the caller's own, such as device I/O: each op_hold() returns META_WAIT and is answered by one
+ * op_release(), on the reactor thread. The op runs again when nothing is pending any more, whatever mixture it waits for.
+ */
+int op_hold(struct op *op);
+void op_release(struct op *op);
+
+/*
+ * A FIFO of ops that wait for the same thing. op_wait() queues (an op is in one queue at a time) and returns META_WAIT;
  * op_wake_all() takes the queue and has each op run again, in order, from the reactor's loop
  * (reactor_defer).
  */
@@ -86,5 +98,14 @@ int op_again(struct op *op, uint64_t delay_ns);
  * the subvolume's records have changed since, reads once more).
  */
 int op_get(struct op *op, enum db_cf cf, const void *key, size_t key_len, struct db_value *out);
+
+/*
+ * ---- Replayable requests ----
+ *
+ * Every change of the namespace by an op with a session leaves its result in the batch (record `R`). Before a request that may have
+ * been executed by an earlier worker is executed, ask for it: 1 and *ino, the inode that the reply is about (0: none), when it was;
+ * 0 when it was not; META_WAIT, -EIO.
+ */
+int op_replayed(struct op *op, uint64_t *ino);
 
 #endif

@@ -35,7 +35,10 @@ struct pool_options {
 	struct pool_area area;      /* base NULL: the pool allocates its own (tests, fsck) */
 };
 
-/* Bytes that pool_options.area needs for these options. */
+/*
+ * Bytes that pool_options.area needs for these options. More than 1 GiB, of which nearly all is never touched: the memory must be
+ * sparse (a memfd, or MAP_NORESERVE), zeros at first, neither prefaulted nor locked.
+ */
 size_t pool_area_size(const struct pool_options *opts);
 
 /*
@@ -66,6 +69,13 @@ const char *pool_name(const struct pool *pool);
 
 /* The next number of the pool's sequence. Any thread. */
 uint64_t pool_sequence(struct pool *pool);
+
+/*
+ * A session number that was never used, for struct op; durable when this returns. The results of a session that ended are
+ * removed with the other call. Not on a reactor thread. 0 or -errno.
+ */
+int pool_session_new(struct pool *pool, uint32_t *session);
+int pool_session_end(struct pool *pool, uint32_t session);
 
 /*
  * Make everything durable that was put into RocksDB before this call: data flush, then WAL sync; concurrent calls share one. done is

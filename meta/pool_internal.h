@@ -14,6 +14,12 @@
 #include "meta/pool.h"
 #include "meta/space.h"
 
+struct epoch_domain;
+struct lookup_store;
+struct sweeper;
+struct tree_numbers;
+struct pool_tenant;
+
 /* What the parts of meta/ share of a pool. Each field names what protects it. */
 struct pool {
 	struct pool_options options;    /* constant */
@@ -26,6 +32,11 @@ struct pool {
 	struct dirty *dirty;            /* thread-safe: slots of all subvolumes */
 	struct committer *committer;    /* thread-safe */
 	struct workers *workers;        /* thread-safe */
+	struct epoch_domain *epochs;    /* thread-safe: reads under way; slot = index of the reactor, the last one for others */
+	struct lookup_store *lookup_store; /* thread-safe: memory of the tables of lookup counts */
+	struct sweeper *sweeper;        /* thread-safe: takes deleted subvolumes apart */
+	void *own_area;                 /* constant: what pool_open() mapped, or NULL */
+	size_t own_area_bytes;
 	_Atomic uint64_t sequence;
 	_Atomic int failed;             /* the first fatal error (a flush or WAL sync failed): no more writes */
 	_Atomic uint64_t checksum_errors, io_errors;
@@ -34,6 +45,12 @@ struct pool {
 	struct pool_rec rec;
 	struct subvol *open_head;       /* open subvolumes, by subvol->open_next */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
+	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */
+	uint64_t data_blocks;           /* constant: of the data zones */
+
+	pthread_mutex_t numbers_lock;   /* leaf; protects numbers: next inode number of each tree in use */
+	struct tree_numbers *numbers;
+	struct pool_tenant *tenants;    /* the list is constant while the pool is open; use is atomic */
 };
 
 #endif

@@ -76,11 +76,18 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out);
 int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes);
 
 /*
+ * The same for an op: a refusal waits (META_WAIT) while orphans are being reaped, whose space may be what is missing.
+ */
+int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes);
+
+/*
  * The other half: add to batch the merge operand that moves the counters of the subvolume's node by this much. Once per
  * batch; deltas of the committed state, so that the sum of all batches is what fsck recomputes.
  */
 struct counters_delta {
 	int64_t born, referenced, meta, inodes;
+	int64_t meta_born, inodes_born; /* what of meta and inodes is charged to records of the own node */
+	int64_t unwritten;
 };
 void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *delta);
 

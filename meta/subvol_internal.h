@@ -12,6 +12,9 @@
 #define SUBVOL_EXACT_ANCESTORS 8
 
 struct file;
+struct lookups;
+struct reaper;
+struct pool_tenant;
 
 /* An open subvolume. Fields without a note: reactor thread only. */
 struct subvol {
@@ -24,6 +27,10 @@ struct subvol {
 	uint32_t *ancestors;            /* node first, then parents; ancestor_count >= 1 */
 	unsigned ancestor_count;
 	uint64_t epoch;                 /* grows with each batch that was written: tells a fetched input that it is old */
+	struct op *quiet;               /* its inputs grew old too often: no other op may write until it ran */
+	struct op_queue quiet_waiters;
+	struct db_batch *batch;         /* for change.c: one handler builds at a time */
+	struct pool_tenant *tenant;     /* constant */
 	uint64_t next_ino, ino_limit;   /* numbers taken from the tree in ranges */
 
 	_Atomic int64_t used_blocks, used_inodes; /* written on the reactor, read anywhere */
@@ -31,6 +38,8 @@ struct subvol {
 	/* inode.c */
 	struct inode **inode_buckets;
 	size_t inode_bucket_count, inode_count;
+	struct reactor_msg evict_msg;
+	bool evicting;
 	struct inode *lru_head, *lru_tail;
 	struct lookups *lookups;
 	struct timespec now;
@@ -60,5 +69,13 @@ int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
 
 /* A new inode number. The tree's `F` record is put ahead of use, in a batch of its own. 0 or -errno, META_WAIT. */
 int subvol_new_ino(struct op *op, uint64_t *ino);
+
+/*
+ * The data side of an open subvolume (writeback.c). start is called on the reactor's thread (or before it runs) when the
+ * subvolume is complete but has served nothing; it may read and sleep: it takes up what an earlier worker left dirty and arms the
+ * timer. stop is called there too, after data_sync_all() said 0 or nothing more can be saved: disarm, drop what is still dirty.
+ */
+int writeback_start(struct subvol *sv);
+void writeback_stop(struct subvol *sv);
 
 #endif
