@@ -30,8 +30,11 @@
 
 struct file;
 
-/* For inode_get(): make the file part from the `S` record (NULL: none, an empty file with the inode's mtime). NULL: no memory. */
-struct file *file_new(struct inode *inode, const struct size_rec *rec);
+/*
+ * For inode_get() and inode_enter(): make the file part from the `S` record that node `node` wrote (rec NULL: none, an empty file with the inode's
+ * mtime). NULL: no memory.
+ */
+struct file *file_new(struct inode *inode, const struct size_rec *rec, uint32_t node);
 
 /* Only when file_clean(). */
 void file_free(struct file *file);

@@ -11,6 +11,7 @@
 /* Nodes that a lookup asks for by exact keys; beyond that it seeks. */
 #define SUBVOL_EXACT_ANCESTORS 8
 
+struct data;
 struct file;
 struct lookups;
 struct reaper;
@@ -48,11 +49,8 @@ struct subvol {
 	/* orphan.c */
 	struct reaper *reaper;
 
-	/* writeback.c: files with something that RocksDB lacks, oldest first */
-	struct file *dirty_head, *dirty_tail;
-	_Atomic uint64_t dirty_blocks;
-	struct op_queue dirty_waiters;  /* ops that wait for room under the dirty cap */
-	struct reactor_timer writeback_timer;
+	struct data *data;              /* data_internal.h: chunk maps, dirty files, write-back */
+	_Atomic uint64_t dirty_blocks;  /* slots that this subvolume holds; written on the reactor, read anywhere */
 
 	struct {
 		_Atomic uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs, checksum_errors;
