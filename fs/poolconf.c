@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/poolconf.h"
+#include "io/size.h"
 #include "io/cleanup.h"
 
 void poolconf_init(struct poolconf *c)
@@ -28,6 +30,11 @@ void poolconf_free(struct poolconf *c)
 void poolconf_path(const char *pool, char *path, size_t len)
 {
 	snprintf(path, len, "%s/%s.conf", NVFS_CONF_DIR, pool);
+	if (access(path, F_OK)) {
+		snprintf(path, len, "%s/%s.conf", NVFS_RUN_DIR, pool);
+		if (access(path, F_OK))
+			snprintf(path, len, "%s/%s.conf", NVFS_CONF_DIR, pool);
+	}
 }
 
 static int __attribute__((format(printf, 3, 4)))
@@ -39,39 +46,6 @@ refuse(char *why, size_t len, const char *fmt, ...)
 	vsnprintf(why, len, fmt, ap);
 	va_end(ap);
 	return -EINVAL;
-}
-
-int poolconf_parse_size(const char *text, uint64_t *bytes)
-{
-	static const char units[] = "KMGTPE";
-	unsigned long long value;
-	unsigned shift = 0;
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno)
-		return -ERANGE;
-	if (*end) {
-		const char *unit = strchr(units, toupper((unsigned char)*end));
-
-		if (!unit)
-			return -EINVAL;
-		shift = 10 * (unsigned)(unit - units + 1);
-		end++;
-		if (*end == 'i')
-			end++;
-		if (*end == 'B')
-			end++;
-		if (*end)
-			return -EINVAL;
-	}
-	if (value > (uint64_t)INT64_MAX >> shift)
-		return -ERANGE;
-	*bytes = (uint64_t)value << shift;
-	return 0;
 }
 
 int poolconf_add_device(struct poolconf *c, const char *path)
@@ -94,7 +68,7 @@ static int set_number(const char *key, const char *value, uint64_t min, uint64_t
 {
 	uint64_t n;
 
-	if (poolconf_parse_size(value, &n) || n < min || n > max)
+	if (size_parse(value, &n) || n < min || n > max)
 		return refuse(why, len, "%s=%s: a number from %llu to %llu is needed", key, value,
 			      (unsigned long long)min, (unsigned long long)max);
 	*out = n;

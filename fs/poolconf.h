@@ -27,7 +27,10 @@ struct poolconf {
 void poolconf_init(struct poolconf *c);
 void poolconf_free(struct poolconf *c);
 
-/* The file of a pool; path has room for PATH_MAX. */
+/*
+ * The file of a pool: POOL.conf in /etc/nvfs, or else in /run/nvfs, where the mount helper notes the devices of a pool
+ * that was named by them. path has room for PATH_MAX.
+ */
 void poolconf_path(const char *pool, char *path, size_t len);
 
 /*
@@ -44,8 +47,5 @@ int poolconf_options(struct poolconf *c, const char *options, char *why, size_t 
 
 /* Add a device: 0, -EINVAL for the same path twice or too many, -ENOMEM. */
 int poolconf_add_device(struct poolconf *c, const char *path);
-
-/* "64M", "1G", "512Mi", "4096": bytes. 0, or -EINVAL for anything else, -ERANGE beyond 2^63 - 1. */
-int poolconf_parse_size(const char *text, uint64_t *bytes);
 
 #endif

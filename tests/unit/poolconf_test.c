@@ -26,27 +26,6 @@ static int read_text(struct poolconf *c, const char *text)
 	return err;
 }
 
-START_TEST(sizes)
-{
-	uint64_t n;
-
-	ck_assert_int_eq(poolconf_parse_size("4096", &n), 0);
-	ck_assert_uint_eq(n, 4096);
-	ck_assert_int_eq(poolconf_parse_size("64M", &n), 0);
-	ck_assert_uint_eq(n, 64u << 20);
-	ck_assert_int_eq(poolconf_parse_size("512Mi", &n), 0);
-	ck_assert_uint_eq(n, 512u << 20);
-	ck_assert_int_eq(poolconf_parse_size("2GiB", &n), 0);
-	ck_assert_uint_eq(n, 2ull << 30);
-	ck_assert_int_eq(poolconf_parse_size("", &n), -EINVAL);
-	ck_assert_int_eq(poolconf_parse_size("-1", &n), -EINVAL);
-	ck_assert_int_eq(poolconf_parse_size("1X", &n), -EINVAL);
-	ck_assert_int_eq(poolconf_parse_size("1Gx", &n), -EINVAL);
-	ck_assert_int_eq(poolconf_parse_size("16E", &n), -ERANGE);
-	ck_assert_int_eq(poolconf_parse_size("99999999999999999999", &n), -ERANGE);
-}
-END_TEST
-
 START_TEST(reads_a_file)
 {
 	struct poolconf c;
@@ -94,6 +73,5 @@ END_TEST
 
 int main(void)
 {
-	return unit_run("poolconf", sizes, reads_a_file, names_the_line_of_a_mistake,
-			says_what_is_missing, NULL);
+	return unit_run("poolconf", reads_a_file, names_the_line_of_a_mistake, says_what_is_missing, NULL);
 }
