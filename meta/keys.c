@@ -60,18 +60,24 @@ size_t key_orphan(void *buf, uint32_t tree, uint64_t ino, uint32_t node)
 	return key_with_u64(buf, tree, 0, REC_ORPHAN, ino, node);
 }
 
-size_t key_truncation(void *buf, uint32_t tree, uint64_t ino, uint32_t node)
+size_t key_cut(void *buf, uint32_t tree, uint64_t ino, uint64_t sequence, uint32_t node)
 {
-	return key_with_u64(buf, tree, 0, REC_TRUNCATION, ino, node);
+	const size_t at = key_ns_prefix(buf, tree, 0, REC_CUT);
+
+	put_be64((uint8_t *)buf + at, ino);
+	put_be64((uint8_t *)buf + at + 8, sequence);
+	return put_node(buf, at + 16, node);
 }
 
 size_t key_xattr(void *buf, uint32_t tree, uint64_t ino, const char *name, size_t len, uint32_t node)
 {
 	const size_t at = key_ns_prefix(buf, tree, ino, REC_XATTR);
+	uint8_t *key = buf;
 
 	assert(len >= 1 && len <= NAME_BYTES_MAX);
-	memcpy((uint8_t *)buf + at, name, len);
-	return put_node(buf, at + len, node);
+	key[at] = len;
+	memcpy(key + at + 1, name, len);
+	return put_node(key, at + 1 + len, node);
 }
 
 size_t key_map(void *buf, uint32_t tree, uint64_t ino, uint64_t chunk, uint32_t node)
@@ -190,14 +196,18 @@ static int ns_key_parse_rest(const uint8_t *rest, size_t len, struct ns_key *out
 		VALID(out->cookie >= COOKIE_MIN && out->cookie <= COOKIE_MAX);
 		return 0;
 	case REC_XATTR:
-		VALID(len >= 1 && len <= NAME_BYTES_MAX && !memchr(rest, 0, len));
-		out->name = (const char *)rest;
-		out->name_len = len;
+		VALID(len >= 2 && len == 1u + rest[0] && !memchr(rest + 1, 0, len - 1));
+		out->name = (const char *)rest + 1;
+		out->name_len = len - 1;
 		return 0;
 	case REC_ORPHAN:
-	case REC_TRUNCATION:
 		VALID(len == 8 && out->ino == 0);
 		out->ino = get_be64(rest);
+		return 0;
+	case REC_CUT:
+		VALID(len == 16 && out->ino == 0);
+		out->ino = get_be64(rest);
+		out->sequence = get_be64(rest + 8);
 		return 0;
 	default:
 		return -EBADMSG;

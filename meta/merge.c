@@ -239,6 +239,9 @@ static void counters_add(struct counters_rec *sum, const struct counters_rec *ad
 	sum->referenced = (int64_t)((uint64_t)sum->referenced + (uint64_t)add->referenced);
 	sum->meta = (int64_t)((uint64_t)sum->meta + (uint64_t)add->meta);
 	sum->inodes = (int64_t)((uint64_t)sum->inodes + (uint64_t)add->inodes);
+	sum->meta_born = (int64_t)((uint64_t)sum->meta_born + (uint64_t)add->meta_born);
+	sum->inodes_born = (int64_t)((uint64_t)sum->inodes_born + (uint64_t)add->inodes_born);
+	sum->unwritten = (int64_t)((uint64_t)sum->unwritten + (uint64_t)add->unwritten);
 }
 
 void *merge_counters(const void *existing, size_t existing_len, const char *const *operands,

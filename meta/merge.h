@@ -6,7 +6,7 @@
  * signed: more drops than holds show as holders below 0, which fsck reports and a later operand can
  * bring back. Beyond +-(2^31 - 1) they stay there: never round to "free".
  *
- * `nvfs.counters`: six sums of 64 bits, modulo 2^64, so that the order of operands cannot matter.
+ * `nvfs.counters`: sums of 64 bits, modulo 2^64, so that the order of operands cannot matter.
  *
  * Bytes that are not a value or operand of the format make the merge fail, which RocksDB reports as
  * corruption to whoever reads or compacts that key.

@@ -188,8 +188,10 @@ int size_rec_validate(const struct size_rec *rec)
 		VALID(rec->inline_len == 0 && rec->inline_crc == 0);
 		return 0;
 	}
-	VALID(rec->blocks == 0);
-	VALID(rec->inline_len <= INLINE_BYTES_MAX && rec->inline_len <= rec->size);
+	/* Only what a cut still has to drop may be counted beside the inline data. */
+	VALID(rec->blocks == 0 || rec->has_cuts);
+	VALID(rec->inline_len >= 1 && rec->inline_len <= INLINE_BYTES_MAX);
+	VALID(rec->inline_len <= rec->size);
 	return 0;
 }
 
@@ -198,10 +200,11 @@ int size_rec_decode(const void *data, size_t len, struct size_rec *out)
 	const struct disk_size *d = data;
 
 	VALID(head_is(data, len, REC_SIZE, sizeof(*d)));
-	VALID(!(d->flags & ~DISK_SIZE_INLINE));
+	VALID(!(d->flags & ~(DISK_SIZE_INLINE | DISK_SIZE_CUTS)));
 	VALID(len == sizeof(*d) + get_le16(&d->inline_len));
 	*out = (struct size_rec){
 		.is_inline = d->flags & DISK_SIZE_INLINE,
+		.has_cuts = d->flags & DISK_SIZE_CUTS,
 		.inline_len = get_le16(&d->inline_len),
 		.inline_crc = get_le32(&d->inline_crc),
 		.size = get_le64(&d->size),
@@ -225,7 +228,7 @@ size_t size_rec_encode(const struct size_rec *rec, void *buf)
 
 	assert(size_rec_validate(rec) == 0);
 	head_put(buf, REC_SIZE, sizeof(*d));
-	d->flags = rec->is_inline ? DISK_SIZE_INLINE : 0;
+	d->flags = (rec->is_inline ? DISK_SIZE_INLINE : 0) | (rec->has_cuts ? DISK_SIZE_CUTS : 0);
 	put_le32(&d->inline_crc, rec->inline_crc);
 	put_le64(&d->size, rec->size);
 	time_put(&d->mtime, rec->mtime);
@@ -282,7 +285,7 @@ size_t dirent_rec_encode(const struct dirent_rec *rec, void *buf)
 	return sizeof(*d) + rec->name_len;
 }
 
-/* ---- ns: xattr, orphan, truncation ---- */
+/* ---- ns: xattr, orphan, cut ---- */
 
 int xattr_rec_validate(const struct xattr_rec *rec)
 {
@@ -310,44 +313,59 @@ size_t xattr_rec_encode(const struct xattr_rec *rec, void *buf)
 	return sizeof(*d) + rec->len;
 }
 
-int orphan_rec_decode(const void *data, size_t len)
+int orphan_rec_validate(const struct orphan_rec *rec)
 {
-	VALID(head_is(data, len, REC_ORPHAN, ORPHAN_REC_LEN) && len == ORPHAN_REC_LEN);
+	VALID(rec->state <= ORPHAN_REAPING);
 	return 0;
 }
 
-size_t orphan_rec_encode(void *buf)
+int orphan_rec_decode(const void *data, size_t len, struct orphan_rec *out)
 {
-	head_put(buf, REC_ORPHAN, ORPHAN_REC_LEN);
-	return ORPHAN_REC_LEN;
+	const struct disk_orphan *d = data;
+
+	VALID(head_is(data, len, REC_ORPHAN, sizeof(*d)) && len == sizeof(*d));
+	*out = (struct orphan_rec){ .state = d->state };
+	return orphan_rec_validate(out);
 }
 
-int truncation_rec_validate(const struct truncation_rec *rec)
+size_t orphan_rec_encode(const struct orphan_rec *rec, void *buf)
 {
+	struct disk_orphan *d = buf;
+
+	assert(orphan_rec_validate(rec) == 0);
+	head_put(buf, REC_ORPHAN, sizeof(*d));
+	d->state = rec->state;
+	return sizeof(*d);
+}
+
+int cut_rec_validate(const struct cut_rec *rec)
+{
+	VALID(rec->first_chunk < rec->end_chunk);
+	VALID(rec->end_chunk == CUT_TO_END || rec->end_chunk <= CHUNK_LAST + 1);
 	VALID(rec->first_chunk <= CHUNK_LAST);
 	return 0;
 }
 
-int truncation_rec_decode(const void *data, size_t len, struct truncation_rec *out)
+int cut_rec_decode(const void *data, size_t len, struct cut_rec *out)
 {
-	const struct disk_truncation *d = data;
+	const struct disk_cut *d = data;
 
-	VALID(head_is(data, len, REC_TRUNCATION, sizeof(*d)) && len == sizeof(*d));
-	*out = (struct truncation_rec){
+	VALID(head_is(data, len, REC_CUT, sizeof(*d)) && len == sizeof(*d));
+	*out = (struct cut_rec){
 		.first_chunk = get_le64(&d->first_chunk),
-		.sequence = get_le64(&d->sequence),
+		.end_chunk = get_le64(&d->end_chunk),
 	};
-	return truncation_rec_validate(out);
+	return cut_rec_validate(out);
 }
 
-size_t truncation_rec_encode(const struct truncation_rec *rec, void *buf)
+size_t cut_rec_encode(const struct cut_rec *rec, void *buf)
 {
-	struct disk_truncation *d = buf;
+	struct disk_cut *d = buf;
 
-	assert(truncation_rec_validate(rec) == 0);
-	head_put(buf, REC_TRUNCATION, sizeof(*d));
+	assert(cut_rec_validate(rec) == 0);
+	head_put(buf, REC_CUT, sizeof(*d));
 	put_le64(&d->first_chunk, rec->first_chunk);
-	put_le64(&d->sequence, rec->sequence);
+	put_le64(&d->end_chunk, rec->end_chunk);
 	return sizeof(*d);
 }
 
@@ -356,9 +374,9 @@ size_t truncation_rec_encode(const struct truncation_rec *rec, void *buf)
 static int run_compressed_validate(const struct map_run *run)
 {
 	VALID(!(run->flags & (RUN_UNWRITTEN | RUN_NO_CHECKSUM)));
-	VALID(run->raw_blocks >= 1 && run->raw_blocks <= CHUNK_BLOCKS);
+	VALID(run->raw_blocks <= CHUNK_BLOCKS);
 	VALID(run->skip + run->count <= run->raw_blocks);
-	VALID(run->stored_blocks >= 1 && run->stored_blocks <= CHUNK_BLOCKS);
+	VALID(run->stored_blocks >= 1 && run->stored_blocks < run->raw_blocks);
 	VALID(run->stored_bytes > (run->stored_blocks - 1) * NVFS_BLOCK_SIZE);
 	VALID(run->stored_bytes <= run->stored_blocks * NVFS_BLOCK_SIZE);
 	return 0;
@@ -383,6 +401,28 @@ int map_run_validate(const struct map_run *run)
 	return 0;
 }
 
+/*
+ * The runs that name one compressed extent map at least as many blocks as it has: what a file maps
+ * then never takes less from its quota than from the pool. They agree on what the extent is.
+ */
+static int extent_shares_validate(const struct map_rec *rec, const struct map_run *run)
+{
+	unsigned mapped = 0;
+
+	for (unsigned i = 0; i < rec->nruns; i++) {
+		const struct map_run *other = &rec->runs[i];
+
+		if (!(other->flags & RUN_COMPRESSED) || other->vdev != run->vdev ||
+		    other->address != run->address)
+			continue;
+		VALID(other->stored_bytes == run->stored_bytes);
+		VALID(other->raw_blocks == run->raw_blocks);
+		mapped += other->count;
+	}
+	VALID(mapped >= run->stored_blocks);
+	return 0;
+}
+
 int map_rec_validate(const struct map_rec *rec)
 {
 	unsigned end = 0;
@@ -396,6 +436,10 @@ int map_rec_validate(const struct map_rec *rec)
 			return -EBADMSG;
 		end = run->block + run->count;
 	}
+	for (unsigned i = 0; i < rec->nruns; i++)
+		if ((rec->runs[i].flags & RUN_COMPRESSED) &&
+		    extent_shares_validate(rec, &rec->runs[i]) < 0)
+			return -EBADMSG;
 	return 0;
 }
 
@@ -588,6 +632,8 @@ int object_name_validate(const char *name, size_t len)
 int pool_rec_validate(const struct pool_rec *rec)
 {
 	VALID(rec->next_subvol && rec->next_tree && rec->next_node && rec->next_tenant);
+	VALID(rec->next_session);
+	VALID(rec->headroom_blocks <= UINT64_MAX / NVFS_BLOCK_SIZE);
 	VALID(rec->overcommit_percent >= 100);
 	return 0;
 }
@@ -603,6 +649,8 @@ int pool_rec_decode(const void *data, size_t len, struct pool_rec *out)
 		.next_node = get_le32(&d->next_node),
 		.next_tenant = get_le32(&d->next_tenant),
 		.overcommit_percent = get_le32(&d->overcommit_percent),
+		.headroom_blocks = get_le64(&d->headroom_blocks),
+		.next_session = get_le32(&d->next_session),
 	};
 	return pool_rec_validate(out);
 }
@@ -618,6 +666,8 @@ size_t pool_rec_encode(const struct pool_rec *rec, void *buf)
 	put_le32(&d->next_node, rec->next_node);
 	put_le32(&d->next_tenant, rec->next_tenant);
 	put_le32(&d->overcommit_percent, rec->overcommit_percent);
+	put_le64(&d->headroom_blocks, rec->headroom_blocks);
+	put_le32(&d->next_session, rec->next_session);
 	return sizeof(*d);
 }
 
@@ -625,7 +675,8 @@ int subvol_rec_validate(const struct subvol_rec *rec)
 {
 	VALID(!(rec->flags & ~(SUBVOL_RESERVED | SUBVOL_INPLACE | SUBVOL_DELETING)));
 	VALID(rec->compression <= COMPRESSION_LZ4);
-	VALID(rec->tree && rec->node && rec->tenant && rec->incarnation);
+	VALID(rec->tree && rec->tenant && rec->incarnation);
+	VALID(rec->node || (rec->flags & SUBVOL_DELETING));
 	VALID(rec->size_blocks <= UINT64_MAX / NVFS_BLOCK_SIZE);
 	return object_name_validate(rec->name, rec->name_len);
 }
@@ -715,6 +766,9 @@ size_t tree_rec_encode(uint64_t next_ino, void *buf)
 int node_rec_validate(const struct node_rec *rec)
 {
 	VALID(rec->state >= NODE_LIVE && rec->state <= NODE_SWEEP);
+	VALID(rec->sweep_family <= SWEEP_NS && rec->sweep_ino <= INO_MAX);
+	VALID(rec->first_ino >= INO_ROOT && rec->first_ino <= INO_MAX + 1);
+	VALID(rec->size_blocks <= UINT64_MAX / NVFS_BLOCK_SIZE);
 	VALID(rec->tenant);
 	if (rec->name_len)
 		return object_name_validate(rec->name, rec->name_len);
@@ -735,6 +789,14 @@ int node_rec_decode(const void *data, size_t len, struct node_rec *out)
 		.subvol = get_le32(&d->subvol),
 		.tenant = get_le32(&d->tenant),
 		.created_ns = (int64_t)get_le64(&d->created_ns),
+		.first_ino = get_le64(&d->first_ino),
+		.size_blocks = get_le64(&d->size_blocks),
+		.inodes_max = get_le64(&d->inodes_max),
+		.group = get_le32(&d->group),
+		.view = get_le16(&d->view),
+		.sweep_family = d->sweep_family,
+		.sweep_ino = get_le64(&d->sweep_ino),
+		.sweep_position = get_le64(&d->sweep_position),
 		.name = (const char *)d->name,
 	};
 	return node_rec_validate(out);
@@ -752,6 +814,14 @@ size_t node_rec_encode(const struct node_rec *rec, void *buf)
 	put_le32(&d->subvol, rec->subvol);
 	put_le32(&d->tenant, rec->tenant);
 	put_le64(&d->created_ns, (uint64_t)rec->created_ns);
+	put_le64(&d->first_ino, rec->first_ino);
+	put_le64(&d->size_blocks, rec->size_blocks);
+	put_le64(&d->inodes_max, rec->inodes_max);
+	put_le32(&d->group, rec->group);
+	put_le16(&d->view, rec->view);
+	d->sweep_family = rec->sweep_family;
+	put_le64(&d->sweep_ino, rec->sweep_ino);
+	put_le64(&d->sweep_position, rec->sweep_position);
 	copy_bytes(d->name, rec->name, rec->name_len);
 	return sizeof(*d) + rec->name_len;
 }
@@ -766,6 +836,9 @@ static int counters_get(const void *data, size_t len, uint8_t type, struct count
 		.referenced = (int64_t)get_le64(&d->referenced),
 		.meta = (int64_t)get_le64(&d->meta),
 		.inodes = (int64_t)get_le64(&d->inodes),
+		.meta_born = (int64_t)get_le64(&d->meta_born),
+		.inodes_born = (int64_t)get_le64(&d->inodes_born),
+		.unwritten = (int64_t)get_le64(&d->unwritten),
 	};
 	return 0;
 }
@@ -779,6 +852,9 @@ static size_t counters_put(const struct counters_rec *rec, uint8_t type, void *b
 	put_le64(&d->referenced, (uint64_t)rec->referenced);
 	put_le64(&d->meta, (uint64_t)rec->meta);
 	put_le64(&d->inodes, (uint64_t)rec->inodes);
+	put_le64(&d->meta_born, (uint64_t)rec->meta_born);
+	put_le64(&d->inodes_born, (uint64_t)rec->inodes_born);
+	put_le64(&d->unwritten, (uint64_t)rec->unwritten);
 	return sizeof(*d);
 }
 
@@ -863,6 +939,7 @@ int result_rec_decode(const void *data, size_t len, struct result_rec *out)
 		.length = get_le16(&d->length),
 		.error = (int32_t)get_le32(&d->error),
 		.unique = get_le64(&d->unique),
+		.sequence = get_le64(&d->sequence),
 		.reply = d->reply,
 	};
 	return result_rec_validate(out);
@@ -876,6 +953,7 @@ size_t result_rec_encode(const struct result_rec *rec, void *buf)
 	head_put(buf, REC_RESULT, sizeof(*d));
 	put_le16(&d->length, rec->length);
 	put_le64(&d->unique, rec->unique);
+	put_le64(&d->sequence, rec->sequence);
 	put_le32(&d->error, (uint32_t)rec->error);
 	copy_bytes(d->reply, rec->reply, rec->length);
 	return sizeof(*d) + rec->length;

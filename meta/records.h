@@ -55,7 +55,7 @@ struct rec_time {
 
 #define WHITEOUT_LEN 1
 
-/* The value that hides the versions of a node's ancestors. */
+/* The value in `ns` that hides the versions of a node's ancestors. In `map` a record without runs does. */
 extern const uint8_t whiteout_value[WHITEOUT_LEN];
 
 static inline bool is_whiteout(const void *data, size_t len)
@@ -100,11 +100,12 @@ void inode_rec_print(FILE *f, const struct inode_rec *rec);
 
 struct size_rec {
 	bool is_inline;
-	uint16_t inline_len;
+	bool has_cuts;       /* there are `T` records */
+	uint16_t inline_len; /* 1..INLINE_BYTES_MAX when inline, else 0 */
 	uint32_t inline_crc; /* CRC32C of the inline data; who uses the data checks it, decode does not */
 	uint64_t size;
 	struct rec_time mtime, ctime;
-	uint64_t blocks;   /* logical blocks mapped */
+	uint64_t blocks;   /* logical blocks that the visible map records map, cut ones included */
 	uint64_t absorbed; /* T: changes up to this sequence are in it */
 	const void *data;
 };
@@ -136,7 +137,7 @@ void dirent_rec_print(FILE *f, const struct dirent_rec *rec);
 /* 0 or -EBADMSG: 1..255 bytes, without '/' and NUL, neither "." nor "..". */
 int dirent_name_validate(const char *name, size_t len);
 
-/* ---- ns: xattr, orphan, truncation ---- */
+/* ---- ns: xattr, orphan, cut ---- */
 
 struct xattr_rec {
 	uint32_t len;
@@ -150,22 +151,39 @@ int xattr_rec_validate(const struct xattr_rec *rec);
 size_t xattr_rec_encode(const struct xattr_rec *rec, void *buf);
 void xattr_rec_print(FILE *f, const struct xattr_rec *rec);
 
-#define ORPHAN_REC_LEN sizeof(struct disk_xattr)
-
-int orphan_rec_decode(const void *data, size_t len);
-size_t orphan_rec_encode(void *buf);
-
-struct truncation_rec {
-	uint64_t first_chunk;
-	uint64_t sequence; /* a map record from that chunk on with an older sequence is a hole */
+enum orphan_state {
+	ORPHAN_UNLINKED = DISK_ORPHAN_UNLINKED, /* waits for its last user */
+	ORPHAN_REAPING = DISK_ORPHAN_REAPING,   /* dead: nothing reads it any more */
 };
 
-#define TRUNCATION_REC_MAX sizeof(struct disk_truncation)
+struct orphan_rec {
+	uint8_t state; /* enum orphan_state */
+};
 
-int truncation_rec_decode(const void *data, size_t len, struct truncation_rec *out);
-int truncation_rec_validate(const struct truncation_rec *rec);
-size_t truncation_rec_encode(const struct truncation_rec *rec, void *buf);
-void truncation_rec_print(FILE *f, const struct truncation_rec *rec);
+#define ORPHAN_REC_MAX sizeof(struct disk_orphan)
+
+int orphan_rec_decode(const void *data, size_t len, struct orphan_rec *out);
+int orphan_rec_validate(const struct orphan_rec *rec);
+size_t orphan_rec_encode(const struct orphan_rec *rec, void *buf);
+void orphan_rec_print(FILE *f, const struct orphan_rec *rec);
+
+/*
+ * An unfinished truncation, punch or zeroing: map records of these chunks with a sequence below the
+ * one in the key of the cut are holes.
+ */
+#define CUT_TO_END UINT64_MAX
+
+struct cut_rec {
+	uint64_t first_chunk;
+	uint64_t end_chunk; /* exclusive; CUT_TO_END for a truncation */
+};
+
+#define CUT_REC_MAX sizeof(struct disk_cut)
+
+int cut_rec_decode(const void *data, size_t len, struct cut_rec *out);
+int cut_rec_validate(const struct cut_rec *rec);
+size_t cut_rec_encode(const struct cut_rec *rec, void *buf);
+void cut_rec_print(FILE *f, const struct cut_rec *rec);
 
 /* ---- map ---- */
 
@@ -290,7 +308,9 @@ size_t space_rec_encode(bool operand, const struct space_span *spans, uint32_t n
 
 struct pool_rec {
 	uint32_t next_subvol, next_tree, next_node, next_tenant; /* never handed out yet; from 1 */
-	uint32_t overcommit_percent;                            /* >= 100; 100 is none */
+	uint32_t next_session;
+	uint32_t overcommit_percent; /* >= 100; 100 is none */
+	uint64_t headroom_blocks;    /* data space that claims leave for copy on write */
 };
 
 #define POOL_REC_MAX sizeof(struct disk_pool)
@@ -316,7 +336,7 @@ struct subvol_rec {
 	uint8_t compression;
 	uint8_t name_len;
 	uint32_t tree;
-	uint32_t node; /* the live one */
+	uint32_t node; /* the live one; 0 when deleted and a snapshot still names this record */
 	uint32_t tenant;
 	uint32_t incarnation;
 	uint64_t size_blocks;
@@ -350,6 +370,12 @@ enum node_state {
 	NODE_SWEEP = DISK_NODE_SWEEP,
 };
 
+enum sweep_family {
+	SWEEP_NONE = DISK_SWEEP_NONE,
+	SWEEP_MAP = DISK_SWEEP_MAP,
+	SWEEP_NS = DISK_SWEEP_NS,
+};
+
 struct node_rec {
 	uint8_t state; /* enum node_state */
 	uint8_t name_len; /* of a snapshot 1..255, else 0 */
@@ -357,6 +383,14 @@ struct node_rec {
 	uint32_t subvol;
 	uint32_t tenant;
 	int64_t created_ns;
+	uint64_t first_ino;   /* the tree's next inode number when the node was made */
+	uint64_t size_blocks; /* this and inodes_max: of the subvolume when it became a snapshot */
+	uint64_t inodes_max;
+	uint32_t group;       /* of a group snapshot, or 0 */
+	uint16_t view;        /* its number under .snapshots */
+	uint8_t sweep_family; /* enum sweep_family: where the sweep stands */
+	uint64_t sweep_ino;
+	uint64_t sweep_position; /* chunk or cookie */
 	const char *name;
 };
 
@@ -367,9 +401,14 @@ int node_rec_validate(const struct node_rec *rec);
 size_t node_rec_encode(const struct node_rec *rec, void *buf);
 void node_rec_print(FILE *f, const struct node_rec *rec);
 
-/* A node's counters, or a merge operand: what is added to each. All in blocks but inodes. */
+/* A node's counters, or a merge operand: what is added to each. Blocks, but for inodes. */
 struct counters_rec {
-	int64_t born, referenced, meta, inodes;
+	int64_t born;       /* mapped by runs without `inherited` in the node's records */
+	int64_t referenced; /* sum of S.blocks over the `S` visible in the node */
+	int64_t meta;       /* visible inline data, xattrs, directories, long symlinks */
+	int64_t inodes;     /* visible */
+	int64_t meta_born, inodes_born; /* the charges of the records whose key has the node */
+	int64_t unwritten;  /* the part of born that fallocate promised */
 };
 
 #define COUNTERS_REC_LEN sizeof(struct disk_counters)
@@ -408,6 +447,7 @@ struct result_rec {
 	uint16_t length; /* of the reply */
 	int32_t error;   /* 0 or -errno */
 	uint64_t unique;
+	uint64_t sequence; /* below the session's first: not of this session */
 	const void *reply;
 };
 
@@ -425,11 +465,11 @@ size_t key_size(void *buf, uint32_t tree, uint64_t ino, uint32_t node);
 size_t key_dirent(void *buf, uint32_t tree, uint64_t dir, uint64_t cookie, uint32_t node);
 size_t key_xattr(void *buf, uint32_t tree, uint64_t ino, const char *name, size_t len, uint32_t node);
 size_t key_orphan(void *buf, uint32_t tree, uint64_t ino, uint32_t node);
-size_t key_truncation(void *buf, uint32_t tree, uint64_t ino, uint32_t node);
+size_t key_cut(void *buf, uint32_t tree, uint64_t ino, uint64_t sequence, uint32_t node);
 
 /*
  * What all keys of one type of an inode begin with, to seek to and to compare with. For REC_ORPHAN and
- * REC_TRUNCATION, ino is 0. Those of an inode of every type begin with its first 12 bytes, those of
+ * REC_CUT, ino is 0. Those of an inode of every type begin with its first 12 bytes, those of
  * a tree with its first 4.
  */
 size_t key_ns_prefix(void *buf, uint32_t tree, uint64_t ino, uint8_t type);
@@ -447,14 +487,15 @@ size_t key_tenant(void *buf, uint32_t id);
 size_t key_tenant_name(void *buf, const char *name, size_t len);
 size_t key_result(void *buf, uint32_t session, uint16_t slot);
 
-/* A key of `ns`; what a type does not have is 0. Of an orphan and a truncation, ino is the inode. */
+/* A key of `ns`; what a type does not have is 0. Of an orphan and a cut, ino is the inode. */
 struct ns_key {
-	uint8_t type; /* REC_INODE ... REC_TRUNCATION */
+	uint8_t type; /* REC_INODE ... REC_CUT */
 	uint8_t name_len;
 	uint32_t tree;
 	uint32_t node;
 	uint64_t ino;
 	uint64_t cookie;  /* of an entry */
+	uint64_t sequence; /* of a cut */
 	const char *name; /* of an xattr; leads into the key */
 };
 

@@ -21,7 +21,7 @@
 #define REC_DIRENT 'D'
 #define REC_XATTR 'X'
 #define REC_ORPHAN 'O'
-#define REC_TRUNCATION 'T'
+#define REC_CUT 'T'
 #define REC_MAP 'M' /* map keys have no type byte */
 #define REC_SPACE 'Z'
 #define REC_SPACE_OPERAND 'z'
@@ -42,9 +42,8 @@
 #define KEY_SIZE_LEN 17
 #define KEY_DIRENT_LEN 25
 #define KEY_ORPHAN_LEN 25
-#define KEY_TRUNCATION_LEN 25
-#define KEY_XATTR_MIN 18
-#define KEY_XATTR_MAX (KEY_NS_PREFIX_LEN + 255 + 4)
+#define KEY_CUT_LEN 33
+#define KEY_XATTR_MAX (KEY_NS_PREFIX_LEN + 1 + 255 + 4)
 #define KEY_MAP_LEN 24
 #define KEY_SPACE_LEN 6
 #define KEY_SYS_MAX 256 /* the longest are the name indexes: type and 255 bytes */
@@ -103,6 +102,7 @@ DISK_CHECK_AT(disk_inode, atime, 56);
 DISK_CHECK_AT(disk_inode, btime, 92);
 
 #define DISK_SIZE_INLINE 1
+#define DISK_SIZE_CUTS 2
 
 struct disk_size {
 	uint8_t type;
@@ -135,7 +135,7 @@ struct disk_dirent {
 } DISK;
 DISK_CHECK(disk_dirent, 16);
 
-/* Also an orphan's whole value. An xattr's value follows at once. */
+/* The xattr's value follows at once. */
 struct disk_xattr {
 	uint8_t type;
 	uint8_t version;
@@ -143,13 +143,25 @@ struct disk_xattr {
 } DISK;
 DISK_CHECK(disk_xattr, 2);
 
-struct disk_truncation {
+#define DISK_ORPHAN_UNLINKED 0
+#define DISK_ORPHAN_REAPING 1
+
+struct disk_orphan {
 	uint8_t type;
 	uint8_t version;
-	le64_t first_chunk;
-	le64_t sequence;
+	uint8_t state;
 } DISK;
-DISK_CHECK(disk_truncation, 18);
+DISK_CHECK(disk_orphan, 3);
+
+struct disk_cut {
+	uint8_t type;
+	uint8_t version;
+	le16_t reserved;
+	le32_t reserved2;
+	le64_t first_chunk;
+	le64_t end_chunk;
+} DISK;
+DISK_CHECK(disk_cut, 24);
 
 /* ---- map ---- */
 
@@ -211,9 +223,12 @@ struct disk_pool {
 	le32_t next_node;
 	le32_t next_tenant;
 	le32_t overcommit_percent;
-	uint8_t reserved2[24];
+	le64_t headroom_blocks;
+	le32_t next_session;
+	uint8_t reserved2[36];
 } DISK;
-DISK_CHECK(disk_pool, 48);
+DISK_CHECK(disk_pool, 72);
+DISK_CHECK_AT(disk_pool, headroom_blocks, 24);
 
 #define DISK_SUBVOL_RESERVED 1
 #define DISK_SUBVOL_INPLACE 2
@@ -266,6 +281,10 @@ DISK_CHECK(disk_tree, 16);
 #define DISK_NODE_INTERIOR 3
 #define DISK_NODE_SWEEP 4
 
+#define DISK_SWEEP_NONE 0
+#define DISK_SWEEP_MAP 1
+#define DISK_SWEEP_NS 2
+
 struct disk_node {
 	uint8_t type;
 	uint8_t version;
@@ -275,11 +294,23 @@ struct disk_node {
 	le32_t subvol;
 	le32_t tenant;
 	le64_t created_ns; /* signed */
-	uint8_t reserved[24];
+	le64_t first_ino;
+	le64_t size_blocks;
+	le64_t inodes_max;
+	le32_t group;
+	le16_t view;
+	le16_t reserved;
+	uint8_t sweep_family;
+	uint8_t reserved2[7];
+	le64_t sweep_ino;
+	le64_t sweep_position;
+	uint8_t reserved3[32];
 	uint8_t name[];
 } DISK;
-DISK_CHECK(disk_node, 48);
+DISK_CHECK(disk_node, 112);
 DISK_CHECK_AT(disk_node, created_ns, 16);
+DISK_CHECK_AT(disk_node, group, 48);
+DISK_CHECK_AT(disk_node, sweep_ino, 64);
 
 /* A value and a merge operand alike. */
 struct disk_counters {
@@ -291,9 +322,12 @@ struct disk_counters {
 	le64_t referenced;
 	le64_t meta;
 	le64_t inodes;
-	le64_t reserved3[2];
+	le64_t meta_born;
+	le64_t inodes_born;
+	le64_t unwritten;
+	le64_t reserved3[5];
 } DISK;
-DISK_CHECK(disk_counters, 56);
+DISK_CHECK(disk_counters, 104);
 
 #define DISK_TENANT_LIMITS 9
 
@@ -313,11 +347,11 @@ struct disk_result {
 	uint8_t type;
 	uint8_t version;
 	le16_t length;
-	le32_t reserved;
-	le64_t unique;
 	le32_t error; /* signed */
+	le64_t unique;
+	le64_t sequence;
 	uint8_t reply[];
 } DISK;
-DISK_CHECK(disk_result, 20);
+DISK_CHECK(disk_result, 24);
 
 #endif

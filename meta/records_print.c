@@ -117,6 +117,8 @@ void size_rec_print(FILE *f, const struct size_rec *rec)
 		rec->absorbed);
 	time_print(f, "mtime", rec->mtime);
 	time_print(f, "ctime", rec->ctime);
+	if (rec->has_cuts)
+		fputs(" has-cuts", f);
 	if (!rec->is_inline)
 		return;
 	fprintf(f, " inline %u crc %08" PRIx32 " ", rec->inline_len, rec->inline_crc);
@@ -135,9 +137,18 @@ void xattr_rec_print(FILE *f, const struct xattr_rec *rec)
 	hex_print(f, rec->value, rec->len);
 }
 
-void truncation_rec_print(FILE *f, const struct truncation_rec *rec)
+void orphan_rec_print(FILE *f, const struct orphan_rec *rec)
 {
-	fprintf(f, "from chunk %" PRIu64 " sequence 0x%" PRIx64, rec->first_chunk, rec->sequence);
+	fputs(rec->state == ORPHAN_REAPING ? "being reaped" : "unlinked", f);
+}
+
+void cut_rec_print(FILE *f, const struct cut_rec *rec)
+{
+	fprintf(f, "chunks %" PRIu64, rec->first_chunk);
+	if (rec->end_chunk == CUT_TO_END)
+		fputs(" to the end", f);
+	else
+		fprintf(f, " to %" PRIu64, rec->end_chunk - 1);
 }
 
 /* ---- map ---- */
@@ -192,9 +203,9 @@ void space_rec_print(FILE *f, const struct space_rec *rec)
 void pool_rec_print(FILE *f, const struct pool_rec *rec)
 {
 	fprintf(f, "next subvolume %" PRIu32 " tree %" PRIu32 " node %" PRIu32 " tenant %" PRIu32
-		   " overcommit %" PRIu32 "%%",
+		   " session %" PRIu32 " overcommit %" PRIu32 "%% headroom %" PRIu64 " blocks",
 		rec->next_subvol, rec->next_tree, rec->next_node, rec->next_tenant,
-		rec->overcommit_percent);
+		rec->next_session, rec->overcommit_percent, rec->headroom_blocks);
 }
 
 void subvol_rec_print(FILE *f, const struct subvol_rec *rec)
@@ -221,13 +232,25 @@ void node_rec_print(FILE *f, const struct node_rec *rec)
 	}
 	fprintf(f, " parent %" PRIu32 " subvolume %" PRIu32 " tenant %" PRIu32, rec->parent,
 		rec->subvol, rec->tenant);
+	fprintf(f, " first-ino %" PRIu64, rec->first_ino);
+	if (rec->state == NODE_SNAPSHOT)
+		fprintf(f, " view %u size %" PRIu64 " blocks inodes-max %" PRIu64, rec->view,
+			rec->size_blocks, rec->inodes_max);
+	if (rec->group)
+		fprintf(f, " group %" PRIu32, rec->group);
+	if (rec->sweep_family)
+		fprintf(f, " sweep at %s %" PRIu64 " %" PRIu64,
+			rec->sweep_family == SWEEP_MAP ? "map" : "ns", rec->sweep_ino,
+			rec->sweep_position);
 	time_ns_print(f, "created", rec->created_ns);
 }
 
 void counters_rec_print(FILE *f, const struct counters_rec *rec)
 {
-	fprintf(f, "born %" PRId64 " referenced %" PRId64 " meta %" PRId64 " inodes %" PRId64,
-		rec->born, rec->referenced, rec->meta, rec->inodes);
+	fprintf(f, "born %" PRId64 " referenced %" PRId64 " meta %" PRId64 " inodes %" PRId64
+		   " meta-born %" PRId64 " inodes-born %" PRId64 " unwritten %" PRId64,
+		rec->born, rec->referenced, rec->meta, rec->inodes, rec->meta_born,
+		rec->inodes_born, rec->unwritten);
 }
 
 void tenant_rec_print(FILE *f, const struct tenant_rec *rec)
@@ -248,8 +271,8 @@ void tenant_rec_print(FILE *f, const struct tenant_rec *rec)
 
 void result_rec_print(FILE *f, const struct result_rec *rec)
 {
-	fprintf(f, "request %" PRIu64 " error %" PRId32 " reply %u ", rec->unique, rec->error,
-		rec->length);
+	fprintf(f, "request %" PRIu64 " sequence 0x%" PRIx64 " error %" PRId32 " reply %u ",
+		rec->unique, rec->sequence, rec->error, rec->length);
 	hex_print(f, rec->reply, rec->length);
 }
 
@@ -276,7 +299,7 @@ void ns_key_print(FILE *f, const struct ns_key *key)
 		fprintf(f, "orphan %" PRIu64, key->ino);
 		break;
 	default:
-		fprintf(f, "truncation of %" PRIu64, key->ino);
+		fprintf(f, "cut of %" PRIu64 " sequence 0x%" PRIx64, key->ino, key->sequence);
 		break;
 	}
 	fprintf(f, " node %" PRIu32, key->node);
@@ -348,21 +371,13 @@ static int ns_value_print(FILE *f, uint8_t type, const void *value, size_t len)
 	case REC_SIZE: PRINT_AS(size)
 	case REC_DIRENT: PRINT_AS(dirent)
 	case REC_XATTR: PRINT_AS(xattr)
-	case REC_TRUNCATION: PRINT_AS(truncation)
-	default:
-		if (orphan_rec_decode(value, len) < 0)
-			return -EBADMSG;
-		fputs("waits to be reaped", f);
-		return 0;
+	case REC_CUT: PRINT_AS(cut)
+	default: PRINT_AS(orphan)
 	}
 }
 
 static int map_value_print(FILE *f, const void *value, size_t len)
 {
-	if (is_whiteout(value, len)) {
-		fputs("whiteout", f);
-		return 0;
-	}
 	PRINT_AS(map)
 }
 

@@ -56,13 +56,13 @@ struct space_zones {
 };
 
 /*
- * The readers. now() names this moment; passed() is the latest moment so that every read begun
- * before it has ended. Both grow, and are called from any thread with locks held: they must not
- * call back. passed() >= the now() of a block's release makes it reusable.
+ * The readers, as in io/epoch.h: tag() names this moment and never goes down; passed() says whether
+ * every read that was under way then has ended, and stays true. Called from any thread with
+ * locks held: they must not call back.
  */
 struct space_epochs {
-	uint64_t (*now)(void *arg);
-	uint64_t (*passed)(void *arg);
+	uint64_t (*tag)(void *arg);
+	bool (*passed)(void *arg, uint64_t tag);
 	void *arg;
 };
 
