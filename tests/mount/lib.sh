@@ -28,6 +28,7 @@ export NVFS_SRCDIR NVFS_BUILDDIR NVFS_PREFIX PATH
 TEST_TIMEOUT=${TEST_TIMEOUT:-120}
 SUITE=$(basename "$0" .sh)
 FAILED=0
+LAST_TEST=$SUITE
 
 die() {
 	echo "$SUITE: $*" >&2
@@ -83,10 +84,19 @@ force_stop() {
 	return 1
 }
 
+# Daemons that a test started and left: they work in $WORK.
+end_leftovers() {
+	local p
+	for p in /proc/[0-9]*; do
+		[[ "$(readlink "$p/cwd" 2>/dev/null)" == "$WORK"* ]] && kill -KILL "${p#/proc/}" 2>/dev/null
+	done
+}
+
 cleanup_all() {
 	local i
 	set +e
 	cd /
+	end_leftovers
 	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
 		force_unmount "${MOUNTS[i]}"
 	done
@@ -134,7 +144,7 @@ mount_subvolume() {
 	mkdir -p "$dir"
 	timeout 60 mount.nvfs "$POOL:$name" "$dir" ${options:+-o "$options"} </dev/null ||
 		die "cannot mount $name"
-	MOUNTS+=("$dir")
+	[[ " ${MOUNTS[*]-} " == *" $dir "* ]] || MOUNTS+=("$dir")
 	printf -v "MNT_${name//[^A-Za-z0-9_]/_}" %s "$dir"
 }
 
@@ -151,6 +161,7 @@ remount_subvolume() {
 # run_test FUNCTION|COMMAND [ARGUMENT...]
 run_test() {
 	local name=${TEST_NAME:-$1} log=$WORK/test.log pid watch status start=$SECONDS
+	[ -z "${TEST_NAME-}" ] && LAST_TEST=$1
 	set -m
 	( set -e; cd "$WORK"; "$@" ) >"$log" 2>&1 </dev/null &
 	pid=$!
@@ -207,6 +218,19 @@ same() {
 
 fsck_finds_nothing() {
 	fsck.nvfs -n --data "$@"
+}
+
+# fsck_between NAME [OPTIONS]: unmounts the subvolume, stops the pool made last, checks it (a test
+# of its own, named after the test before it), and mounts all again.
+fsck_between() {
+	unmount_subvolume "$1" && stop_pool >/dev/null || {
+		FAILED=$((FAILED + 1))
+		echo "not ok ${LAST_TEST}_lets_go"
+		return
+	}
+	TEST_NAME="fsck_after_$LAST_TEST" run_test fsck_finds_nothing "$POOL_FILE"
+	start_pool
+	mount_subvolume "$1" "${2-}"
 }
 
 # Unmounts and stops all, and checks every pool: one test each.
