@@ -40,6 +40,7 @@ struct pool {
 	_Atomic uint64_t sequence;
 	_Atomic int failed;             /* the first fatal error (a flush or WAL sync failed): no more writes */
 	_Atomic uint64_t checksum_errors, io_errors;
+	_Atomic uint64_t map_bytes;     /* chunk maps in memory */
 
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
 	struct pool_rec rec;

@@ -22,10 +22,10 @@ void version_delete(struct subvol *sv, struct db_batch *batch, enum db_cf cf, co
 
 /*
  * Iterate over visible records with this prefix (a key without cookie, name or chunk), from the key `start` on (prefix included; NULL:
- * the first) in key order. fn gets the key without its node, and returns 0 to go on, anything else to stop with that result.
+ * the first) in key order. fn gets the key without its node, the node that wrote the version, and returns 0 to go on, anything else to stop with that result.
  * META_WAIT before fn was called for what is not in memory: a worker warms the range, the op is run again from its start.
  */
 int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t prefix_len, const uint8_t *start, size_t start_len,
-		 int (*fn)(void *arg, const uint8_t *key, size_t key_len, const void *value, size_t value_len), void *arg);
+		 int (*fn)(void *arg, const uint8_t *key, size_t key_len, uint32_t from, const void *value, size_t value_len), void *arg);
 
 #endif
