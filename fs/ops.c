@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "fs/ops.h"
+#include "io/log.h"
+
+static struct call *start(struct session *s, fuse_req_t req, void (*run)(struct op *op),
+			  uint64_t ino)
+{
+	struct request *r = session_take(s, req);
+	struct call *c = r->priv;
+
+	c->request = r;
+	c->volume = session_arg(s);
+	op_init(&c->op, c->volume->sv, run);
+	c->op.uid = r->in->uid;
+	c->op.gid = r->in->gid;
+	c->op.session = session_number(s);
+	c->op.slot = r->slot;
+	c->op.unique = r->unique;
+	c->ino = ino;
+	return c;
+}
+
+struct call *call_new(fuse_req_t req, void (*run)(struct op *op), uint64_t ino)
+{
+	return start(fuse_req_userdata(req), req, run, ino);
+}
+
+struct call *call_early(struct session *s, void (*run)(struct op *op))
+{
+	struct call *c = start(s, NULL, run, 0);
+
+	c->ino = c->request->in->nodeid;
+	return c;
+}
+
+/* ---- Answers ---- */
+
+void call_done(struct call *c, int err)
+{
+	session_reply(c->request, err, NULL, 0);
+	op_finish(&c->op);
+}
+
+int call_reply(struct call *c, const void *buf, size_t len)
+{
+	int err = session_reply_buf(c->request, buf, len);
+
+	op_finish(&c->op);
+	return err;
+}
+
+void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr)
+{
+	*out = (struct fuse_attr){
+		.ino = attr->ino,
+		.size = attr->size_bytes,
+		.blocks = attr->blocks512,
+		.atime = (uint64_t)attr->atime.tv_sec,
+		.mtime = (uint64_t)attr->mtime.tv_sec,
+		.ctime = (uint64_t)attr->ctime.tv_sec,
+		.atimensec = (uint32_t)attr->atime.tv_nsec,
+		.mtimensec = (uint32_t)attr->mtime.tv_nsec,
+		.ctimensec = (uint32_t)attr->ctime.tv_nsec,
+		.mode = attr->mode,
+		.nlink = attr->nlink,
+		.uid = attr->uid,
+		.gid = attr->gid,
+		.rdev = attr->rdev,
+		.blksize = 4096,
+	};
+}
+
+void ops_fill_entry(struct fuse_entry_out *out, const struct inode_attr *attr)
+{
+	*out = (struct fuse_entry_out){
+		.nodeid = attr->ino,
+		.generation = attr->generation,
+		.entry_valid = OPS_VALID_SECONDS,
+		.attr_valid = OPS_VALID_SECONDS,
+	};
+	ops_fill_attr(&out->attr, attr);
+}
+
+void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
+{
+	struct fuse_attr_out out = { .attr_valid = OPS_VALID_SECONDS };
+
+	if (err) {
+		call_done(c, err);
+		return;
+	}
+	ops_fill_attr(&out.attr, attr);
+	call_reply(c, &out, sizeof(out));
+}
+
+void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, const void *extra,
+		      size_t extra_len)
+{
+	struct subvol *sv = c->volume->sv;
+	struct fuse_entry_out out;
+	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)extra, extra_len } };
+
+	if (err) {
+		call_done(c, err);
+		return;
+	}
+	ops_fill_entry(&out, attr);
+	lookup_add(sv, attr->ino, 1);
+	/* A reply that the kernel did not take counts nothing. */
+	if (session_reply(c->request, 0, iov, extra_len ? 2 : 1) == -ENOENT)
+		lookup_forget(sv, attr->ino, 1);
+	op_finish(&c->op);
+}
+
+/* ---- Before libfuse ---- */
+
+static bool forget(struct session *s, struct request *r)
+{
+	const struct fuse_forget_in *in = request_arg(r);
+	struct ops_volume *v = session_arg(s);
+
+	if (request_arg_len(r) >= sizeof(*in))
+		lookup_forget(v->sv, r->in->nodeid, in->nlookup);
+	return true;
+}
+
+static bool batch_forget(struct session *s, struct request *r)
+{
+	const struct fuse_batch_forget_in *in = request_arg(r);
+	const struct fuse_forget_one *one = (const void *)(in + 1);
+	struct ops_volume *v = session_arg(s);
+
+	if (request_arg_len(r) < sizeof(*in) + (size_t)in->count * sizeof(*one))
+		return true;
+	for (uint32_t i = 0; i < in->count; i++)
+		lookup_forget(v->sv, one[i].nodeid, one[i].nlookup);
+	return true;
+}
+
+/*
+ * INTERRUPT asks to hurry; every wait here ends by itself, and no answer to it is expected. The upper 16 bits of
+ * a node's number are its view: there is only the live tree.
+ */
+static bool early(struct session *s, struct request *r)
+{
+	switch (r->in->opcode) {
+	case FUSE_INTERRUPT:
+		return true;
+	case FUSE_FORGET:
+		return forget(s, r);
+	case FUSE_BATCH_FORGET:
+		return batch_forget(s, r);
+	}
+	if (r->in->nodeid >> 48) {
+		session_reply(session_take(s, NULL), -ESTALE, NULL, 0);
+		return true;
+	}
+	switch (r->in->opcode) {
+	case FUSE_SETATTR:
+		return ops_setattr(s, r);
+	case FUSE_SETXATTR:
+		return ops_setxattr(s, r);
+	case ABI_STATX:
+		return ops_statx(s, r);
+	case FUSE_TMPFILE:
+		return ops_tmpfile(s, r);
+	case FUSE_SYNCFS:
+		return ops_syncfs(s, r);
+	case FUSE_OPEN:
+		return session_parallel_dio(s) && ops_open_parallel(s, r);
+	default:
+		return false;
+	}
+}
+
+/*
+ * ENOSYS once, and the kernel never sends it again: files and directories have no open state here,
+ * pages and directory contents stay cached over a close. CREATE is left out for the same reason: without it
+ * the kernel sends one MKNOD and no RELEASE.
+ */
+static void no_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	(void)fi;
+	fuse_reply_err(req, ENOSYS);
+}
+
+static const struct fuse_lowlevel_ops fuse_ops = {
+	.lookup = ops_lookup,
+	.getattr = ops_getattr,
+	.readlink = ops_readlink,
+	.mknod = ops_mknod,
+	.mkdir = ops_mkdir,
+	.unlink = ops_unlink,
+	.rmdir = ops_rmdir,
+	.symlink = ops_symlink,
+	.rename = ops_rename,
+	.link = ops_link,
+	.open = no_open,
+	.opendir = no_open,
+	.read = ops_read,
+	.write = ops_write,
+	.fsync = ops_fsync,
+	.fsyncdir = ops_fsync,
+	.readdir = ops_readdir,
+	.readdirplus = ops_readdirplus,
+	.statfs = ops_statfs,
+	.getxattr = ops_getxattr,
+	.listxattr = ops_listxattr,
+	.removexattr = ops_removexattr,
+	.fallocate = ops_fallocate,
+	.lseek = ops_lseek,
+	.copy_file_range = ops_copy_file_range,
+};
+
+const struct session_ops ops_session = {
+	.fuse = &fuse_ops,
+	.priv_bytes = sizeof(struct call),
+	.early = early,
+};

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_FS_OPS_H
+#define NVFS_FS_OPS_H
+
+#include <fuse_lowlevel.h>
+
+#include "fs/session.h"
+#include "meta/data.h"
+#include "meta/inode.h"
+#include "meta/names.h"
+#include "meta/op.h"
+#include "meta/subvol.h"
+
+/*
+ * The FUSE operations on an open subvolume. Each is decoded into a call, whose run() calls
+ * one function of meta/ and answers, or returns when that says META_WAIT and is
+ * run again later (meta/op.h). What a call points to lies in the request, which stays until the answer.
+ *
+ * One connection per subvolume and we are the only writer, so what the kernel
+ * caches stays true: it drops names and attributes itself when an operation of its own changes them.
+ */
+
+/* What the handlers need of a mount: the session's argument is (or starts with) this. */
+struct ops_volume {
+	struct subvol *sv;
+	bool thin;
+	uint8_t *scratch; /* OPS_SCRATCH_BYTES: replies that are built in one run */
+};
+
+#define OPS_SCRATCH_BYTES (128u << 10)
+
+extern const struct session_ops ops_session; /* without mounted and ended: copy and set them */
+
+/* ---- Between the files of the operations ---- */
+
+struct call {
+	struct op op; /* first: run() gets it */
+	struct request *request;
+	struct ops_volume *volume;
+	uint64_t ino;
+	const char *name;
+	size_t name_len;
+	uint64_t offset, ino2, offset2;
+	size_t len;
+	unsigned flags;
+	union {
+		struct names_new create;
+		struct {
+			const char *name;
+			size_t len;
+		} to;
+		struct {
+			unsigned set;
+			struct inode_attr attr;
+		} setattr;
+		const void *data;
+	} u;
+};
+
+/* Take the request that is being dispatched (req NULL: it comes from early) and make it a call that is not yet run. */
+struct call *call_new(fuse_req_t req, void (*run)(struct op *op), uint64_t ino);
+struct call *call_early(struct session *s, void (*run)(struct op *op));
+
+static inline void call_run(struct call *c)
+{
+	c->op.run(&c->op);
+}
+
+static inline struct call *call_of(struct op *op)
+{
+	return (struct call *)op;
+}
+
+/* Answers. The call is gone afterwards. err is 0 or -errno, never META_WAIT. */
+void call_done(struct call *c, int err);
+int call_reply(struct call *c, const void *buf, size_t len);
+void call_reply_attr(struct call *c, int err, const struct inode_attr *attr);
+/* A new dentry: counts a lookup. Reply extra bytes after it. */
+void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, const void *extra,
+		      size_t extra_len);
+
+struct fuse_attr;
+struct fuse_entry_out;
+void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr);
+void ops_fill_entry(struct fuse_entry_out *out, const struct inode_attr *attr);
+
+#define OPS_VALID_SECONDS (365u * 86400)
+
+/* libfuse's operations, by file. */
+void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_readlink(fuse_req_t req, fuse_ino_t ino);
+void ops_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void ops_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void ops_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void ops_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name);
+void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t to,
+		const char *to_name, unsigned flags);
+void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *name);
+void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi);
+void ops_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void ops_statfs(fuse_req_t req, fuse_ino_t ino);
+void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	       struct fuse_file_info *fi);
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+		   struct fuse_file_info *fi);
+void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi);
+void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			 struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			 struct fuse_file_info *fi_out, size_t len, int flags);
+
+/* What comes before libfuse's dispatcher: true when it was handled. */
+bool ops_setattr(struct session *s, struct request *r);
+bool ops_setxattr(struct session *s, struct request *r);
+bool ops_statx(struct session *s, struct request *r);
+bool ops_tmpfile(struct session *s, struct request *r);
+bool ops_syncfs(struct session *s, struct request *r);
+bool ops_open_parallel(struct session *s, struct request *r);
+
+#endif

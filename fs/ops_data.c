@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "fs/ops.h"
+#include "io/log.h"
+
+/* File data. The kernel sends the flags of the open file with each read and write. */
+
+static unsigned data_flags(int open_flags)
+{
+	unsigned flags = 0;
+
+	if (open_flags & O_DIRECT)
+		flags |= DATA_DIRECT;
+	if ((open_flags & O_SYNC) == O_SYNC)
+		flags |= DATA_SYNC;
+	else if (open_flags & O_DSYNC)
+		flags |= DATA_DSYNC;
+	return flags;
+}
+
+static void read_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	struct iovec *iov;
+	unsigned iovcnt = 0;
+	ssize_t n = data_read(op, c->ino, c->offset, c->len, c->flags, &iov, &iovcnt);
+
+	if (n == META_WAIT)
+		return;
+	if (n > 0 && iovcnt > SESSION_IOV_MAX) {
+		log_error("%s: inode %llu: a read of %zu bytes came in %u pieces",
+			  session_name(c->request->session), (unsigned long long)c->ino, c->len,
+			  iovcnt);
+		n = -EIO;
+	}
+	session_reply(c->request, n < 0 ? (int)n : 0, iov, n > 0 ? iovcnt : 0);
+	op_finish(op);
+}
+
+void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	struct call *c = call_new(req, read_run, ino);
+
+	c->offset = (uint64_t)off;
+	c->len = size;
+	c->flags = data_flags(fi->flags);
+	call_run(c);
+}
+
+static void reply_count(struct call *c, ssize_t n)
+{
+	struct fuse_write_out out = { .size = n > 0 ? (uint32_t)n : 0 };
+
+	if (n < 0)
+		call_done(c, (int)n);
+	else
+		call_reply(c, &out, sizeof(out));
+}
+
+static void write_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	ssize_t n = data_write(op, c->ino, c->offset, c->u.data, c->len, c->flags);
+
+	if (n != META_WAIT)
+		reply_count(c, n);
+}
+
+void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
+	       struct fuse_file_info *fi)
+{
+	struct call *c = call_new(req, write_run, ino);
+	const struct fuse_write_in *in = request_arg(c->request);
+
+	if (request_arg_len(c->request) < sizeof(*in) + size) {
+		call_done(c, -EINVAL);
+		return;
+	}
+	c->u.data = buf;
+	c->offset = (uint64_t)off;
+	c->len = size;
+	c->flags = data_flags(fi->flags);
+	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
+		c->flags |= DATA_KILL_SUIDGID;
+	/* Pages of the cache, written back by the kernel: whose flags these are is chance. */
+	if (in->write_flags & FUSE_WRITE_CACHE)
+		c->flags &= ~(unsigned)(DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
+	call_run(c);
+}
+
+static void fsync_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	int err = data_fsync(op, c->ino, c->flags != 0);
+
+	if (err != META_WAIT)
+		call_done(c, err);
+}
+
+/* Of files and directories alike. */
+void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+{
+	struct call *c = call_new(req, fsync_run, ino);
+
+	(void)fi;
+	c->flags = datasync != 0;
+	call_run(c);
+}
+
+static void syncfs_run(struct op *op)
+{
+	int err = data_sync_all(op);
+
+	if (err != META_WAIT)
+		call_done(call_of(op), err);
+}
+
+bool ops_syncfs(struct session *s, struct request *r)
+{
+	(void)r;
+	call_run(call_early(s, syncfs_run));
+	return true;
+}
+
+static void fallocate_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	int err = data_fallocate(op, c->ino, (int)c->flags, c->offset, c->len);
+
+	if (err != META_WAIT)
+		call_done(c, err);
+}
+
+void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
+		   struct fuse_file_info *fi)
+{
+	struct call *c = call_new(req, fallocate_run, ino);
+
+	(void)fi;
+	c->flags = (unsigned)mode;
+	c->offset = (uint64_t)offset;
+	c->len = (size_t)length;
+	call_run(c);
+}
+
+static void lseek_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	int64_t at = data_seek(op, c->ino, c->offset, (int)c->flags);
+	struct fuse_lseek_out out = { .offset = (uint64_t)at };
+
+	if (at == META_WAIT)
+		return;
+	if (at < 0)
+		call_done(c, (int)at);
+	else
+		call_reply(c, &out, sizeof(out));
+}
+
+void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	struct call *c = call_new(req, lseek_run, ino);
+
+	(void)fi;
+	c->offset = (uint64_t)off;
+	c->flags = (unsigned)whence;
+	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+		call_run(c);
+	else
+		call_done(c, -EINVAL);
+}
+
+static void copy_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	ssize_t n = data_copy_range(op, c->ino, c->offset, c->ino2, c->offset2, c->len);
+
+	if (n != META_WAIT)
+		reply_count(c, n);
+}
+
+void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			 struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
+			 struct fuse_file_info *fi_out, size_t len, int flags)
+{
+	struct call *c = call_new(req, copy_run, ino_in);
+
+	(void)fi_in;
+	(void)fi_out;
+	c->offset = (uint64_t)off_in;
+	c->ino2 = ino_out;
+	c->offset2 = (uint64_t)off_out;
+	c->len = len < UINT32_MAX ? len : UINT32_MAX; /* the answer has 32 bits */
+	if (flags)
+		call_done(c, -EINVAL);
+	else
+		call_run(c);
+}
+
+/*
+ * -o parallel_dio: only what is opened with O_DIRECT bypasses the cache, and then its writers need
+ * not wait for each other.
+ */
+bool ops_open_parallel(struct session *s, struct request *r)
+{
+	const struct fuse_open_in *in = request_arg(r);
+	struct fuse_open_out out = { .open_flags = FOPEN_KEEP_CACHE };
+
+	if (request_arg_len(r) >= sizeof(*in) && (in->flags & O_DIRECT))
+		out.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+	session_reply_buf(session_take(s, NULL), &out, sizeof(out));
+	return true;
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "fs/ops.h"
+
+/*
+ * readdir and readdirplus. A restart builds the reply anew, so the one buffer
+ * of the volume is enough: it is filled and sent within one run.
+ */
+
+struct listing {
+	uint8_t *buf;
+	size_t len, room;
+	bool plus;
+};
+
+static void reset(void *arg)
+{
+	struct listing *l = arg;
+
+	l->len = 0;
+}
+
+static void put_dirent(uint8_t *at, const char *name, size_t name_len, uint64_t ino, uint32_t mode,
+		       uint64_t cookie)
+{
+	struct fuse_dirent d = {
+		.ino = ino,
+		.off = cookie,
+		.namelen = (uint32_t)name_len,
+		.type = (mode & 0170000) >> 12,
+	};
+
+	memcpy(at, &d, FUSE_NAME_OFFSET);
+	memcpy(at + FUSE_NAME_OFFSET, name, name_len);
+	memset(at + FUSE_NAME_OFFSET + name_len, 0,
+	       FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name_len) - FUSE_NAME_OFFSET - name_len);
+}
+
+/* Without attributes ("." and ".."): a node number of 0, of which the kernel makes no dentry. */
+static void put_entry(uint8_t *at, const struct inode_attr *attr)
+{
+	struct fuse_entry_out out = { 0 };
+
+	if (attr)
+		ops_fill_entry(&out, attr);
+	memcpy(at, &out, sizeof(out));
+}
+
+static bool emit(void *arg, const char *name, size_t name_len, uint64_t ino, uint32_t mode,
+		 uint64_t cookie, const struct inode_attr *attr)
+{
+	struct listing *l = arg;
+	size_t entry = l->plus ? sizeof(struct fuse_entry_out) : 0;
+	size_t need = entry + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name_len);
+
+	if (l->room - l->len < need)
+		return false;
+	if (l->plus)
+		put_entry(l->buf + l->len, attr);
+	put_dirent(l->buf + l->len + entry, name, name_len, ino, mode, cookie);
+	l->len += need;
+	return true;
+}
+
+/* Each entry with a node is a lookup. */
+static void count_lookups(struct subvol *sv, const struct listing *l,
+			  void (*count)(struct subvol *sv, uint64_t ino, uint64_t n))
+{
+	for (size_t at = 0; at < l->len;) {
+		struct fuse_entry_out entry;
+		struct fuse_dirent dirent;
+
+		memcpy(&entry, l->buf + at, sizeof(entry));
+		memcpy(&dirent, l->buf + at + sizeof(entry), FUSE_NAME_OFFSET);
+		if (entry.nodeid)
+			count(sv, entry.nodeid, 1);
+		at += sizeof(entry) + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + dirent.namelen);
+	}
+}
+
+static void list_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	struct ops_volume *v = c->volume;
+	struct listing l = {
+		.buf = v->scratch,
+		.room = c->len < OPS_SCRATCH_BYTES ? c->len : OPS_SCRATCH_BYTES,
+		.plus = c->flags != 0,
+	};
+	const struct names_emit to = {
+		.reset = reset, .emit = emit, .arg = &l, .attrs = l.plus,
+	};
+	int err = names_readdir(op, c->ino, c->offset, &to);
+
+	if (err == META_WAIT)
+		return;
+	if (err < 0) {
+		call_done(c, err);
+		return;
+	}
+	if (l.plus)
+		count_lookups(v->sv, &l, lookup_add);
+	if (call_reply(c, l.buf, l.len) == -ENOENT && l.plus)
+		count_lookups(v->sv, &l, lookup_forget);
+}
+
+static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
+{
+	struct call *c = call_new(req, list_run, ino);
+
+	c->len = size;
+	c->offset = (uint64_t)off;
+	c->flags = plus;
+	call_run(c);
+}
+
+void ops_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, false);
+}
+
+void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		     struct fuse_file_info *fi)
+{
+	(void)fi;
+	list(req, ino, size, off, true);
+}

@@ -1,0 +1,532 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "fs/session.h"
+#include "io/log.h"
+
+/*
+ * What is done to libfuse's INIT: it was written for an older kernel than the
+ * one below, so the reply passes through reply_init(), which sets
+ * the flags that it does not know. Its own parser is used for what it parses correctly.
+ *
+ * libfuse replies through our writev, with a header and parts; session_reply() writes
+ * them itself and then only has libfuse free its request, because fuse_reply_iov() allocates and copies.
+ */
+
+#define BATCH 32               /* requests read in one call of the source */
+#define PROBE_MIN_NS 200000u
+#define PROBE_MAX_NS 20000000u
+#define MAX_BACKGROUND 128u
+/* No session takes the last buffers: another one on the reactor would starve. */
+#define SESSION_SLOTS (REQUEST_SLOTS - REQUEST_SLOTS / 8)
+
+enum state { NEW, ACTIVE, PAUSED, ENDING, ENDED };
+
+struct session {
+	struct request_pool *pool;
+	struct reactor *reactor;
+	int fd;                        /* libfuse closes it */
+	struct fuse_session *fuse;
+	const struct session_ops *ops;
+	struct session_options options;
+	void *arg;
+	char *name;
+	enum state state;
+	int reason;
+	bool initialised, initialising, abandoned;
+	bool setxattr_ext;
+	struct request *current;
+	struct reactor_source source;
+	struct reactor_timer probe;
+	uint64_t probe_ns;
+	struct reactor_msg end_msg, resume_msg;
+	bool resuming;
+	_Atomic uint64_t requests;     /* written by the reactor thread */
+	_Atomic uint32_t in_flight;
+	_Atomic bool mounted;
+};
+
+/* ---- Replies ---- */
+
+static void count(_Atomic uint32_t *n, int by)
+{
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + (uint32_t)by,
+			      memory_order_relaxed);
+}
+
+static uint32_t in_flight(const struct session *s)
+{
+	return atomic_load_explicit(&s->in_flight, memory_order_relaxed);
+}
+
+static bool parallel_mmap(const struct session *s, const struct fuse_init_in *in)
+{
+	return s->options.parallel_dio &&
+	       ((uint64_t)in->flags2 << 32 & ABI_DIRECT_IO_ALLOW_MMAP);
+}
+
+/* Flags that libfuse does not know, each only when the kernel offers it. */
+static void amend_init(const struct session *s, const struct fuse_init_in *in,
+		       struct fuse_init_out *out)
+{
+	uint64_t flags2 = out->flags2;
+
+	out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
+	out->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
+	if (in->flags & FUSE_INIT_EXT) {
+		out->flags |= FUSE_INIT_EXT;
+		flags2 |= ((uint64_t)in->flags2 << 32 & ABI_ALLOW_IDMAP) >> 32;
+		if (parallel_mmap(s, in))
+			flags2 |= ABI_DIRECT_IO_ALLOW_MMAP >> 32;
+	}
+	out->flags2 = (uint32_t)flags2;
+}
+
+static ssize_t reply_init(struct session *s, struct iovec *iov, int n)
+{
+	struct fuse_init_out out;
+	struct iovec amended[2] = { iov[0], { &out, sizeof(out) } };
+
+	if (n != 2 || iov[1].iov_len != sizeof(out))
+		return writev(s->fd, iov, n);
+	memcpy(&out, iov[1].iov_base, sizeof(out));
+	amend_init(s, request_arg(s->current), &out);
+	s->setxattr_ext = out.flags & FUSE_SETXATTR_EXT;
+	return writev(s->fd, amended, 2);
+}
+
+/*
+ * Everything that libfuse sends. An error is nobody's problem: the process that asked was killed (ENOENT), or the
+ * filesystem unmounted; libfuse would print it.
+ */
+static ssize_t on_writev(int fd, struct iovec *iov, int n, void *userdata)
+{
+	struct session *s = userdata;
+	ssize_t sent;
+
+	(void)fd;
+	sent = s->initialising ? reply_init(s, iov, n) : writev(s->fd, iov, n);
+	if (sent < 0 && errno != ENOENT && errno != ENODEV && errno != ECONNABORTED)
+		log_error("%s: a reply was refused: %s", s->name, strerror(errno));
+	return sent < 0 ? 0 : sent;
+}
+
+/* Never used: the session reads for itself. */
+static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
+{
+	(void)userdata;
+	return read(fd, buf, len);
+}
+
+static void resume_soon(struct session *s);
+
+static void finish(struct request *r)
+{
+	struct session *s = r->session;
+
+	request_put(s->pool, r);
+	count(&s->in_flight, -1);
+	if (s->state == ENDING && in_flight(s) == 0)
+		reactor_defer(s->reactor, &s->end_msg);
+	else if (s->state == PAUSED)
+		resume_soon(s);
+}
+
+static int write_reply(struct request *r, int error, const struct iovec *iov, unsigned n)
+{
+	struct fuse_out_header head = { .unique = r->unique, .error = error };
+	struct iovec parts[1 + SESSION_IOV_MAX];
+	size_t len = sizeof(head);
+
+	assert(n <= SESSION_IOV_MAX);
+	if (error)
+		n = 0;
+	parts[0] = (struct iovec){ &head, sizeof(head) };
+	for (unsigned i = 0; i < n; i++) {
+		parts[1 + i] = iov[i];
+		len += iov[i].iov_len;
+	}
+	head.len = (uint32_t)len;
+	if (writev(r->session->fd, parts, (int)n + 1) >= 0)
+		return 0;
+	if (errno != ENOENT && errno != ENODEV && errno != ECONNABORTED)
+		log_error("%s: the reply to request %llu (opcode %u) was refused: %s",
+			  r->session->name, (unsigned long long)r->unique, r->in->opcode,
+			  strerror(errno));
+	return -errno;
+}
+
+int session_reply(struct request *r, int error, const struct iovec *iov, unsigned iovcnt)
+{
+	int err;
+
+	ASSERT_ON_REACTOR(r->session->reactor);
+	err = write_reply(r, error, iov, iovcnt);
+	session_reply_none(r);
+	return err;
+}
+
+int session_reply_buf(struct request *r, const void *buf, size_t len)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return session_reply(r, 0, &iov, len ? 1 : 0);
+}
+
+void session_reply_none(struct request *r)
+{
+	if (r->fuse)
+		fuse_reply_none(r->fuse);
+	r->fuse = NULL;
+	finish(r);
+}
+
+struct request *session_take(struct session *s, fuse_req_t fuse)
+{
+	struct request *r = s->current;
+
+	assert(r && !r->taken);
+	r->taken = true;
+	r->fuse = fuse;
+	return r;
+}
+
+/* ---- Requests ---- */
+
+static void dispatch_init(struct session *s, const struct fuse_buf *buf)
+{
+	s->initialising = true;
+	fuse_session_process_buf(s->fuse, buf);
+	s->initialising = false;
+	s->initialised = true;
+	atomic_store_explicit(&s->mounted, true, memory_order_relaxed);
+	if (s->ops->mounted)
+		s->ops->mounted(s);
+}
+
+static void dispatch(struct session *s, struct request *r)
+{
+	struct fuse_buf buf = { .size = r->in->len, .mem = (void *)r->in };
+
+	atomic_store_explicit(&s->requests,
+			      atomic_load_explicit(&s->requests, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+	count(&s->in_flight, 1);
+	r->session = s;
+	s->current = r;
+	if (r->in->opcode == FUSE_INIT && !s->initialised)
+		dispatch_init(s, &buf);
+	else if (!s->ops->early || !s->ops->early(s, r))
+		fuse_session_process_buf(s->fuse, &buf);
+	s->current = NULL;
+	/* r may be gone when it was taken; then `taken` stays as it is until the slot is used again, which is not before we read. */
+	if (!r->taken)
+		finish(r);
+}
+
+/* ---- States ---- */
+
+static void leave_source(struct session *s)
+{
+	if (s->state == ACTIVE)
+		reactor_source_remove(s->reactor, &s->source);
+	reactor_timer_cancel(s->reactor, &s->probe);
+}
+
+static void end(struct session *s, int reason)
+{
+	if (s->state >= ENDING)
+		return;
+	leave_source(s);
+	s->state = ENDING;
+	s->reason = reason;
+	if (in_flight(s) == 0)
+		reactor_defer(s->reactor, &s->end_msg);
+}
+
+static void on_end(struct reactor *r, struct reactor_msg *msg)
+{
+	struct session *s = (void *)((char *)msg - offsetof(struct session, end_msg));
+
+	(void)r;
+	/* A resume on its way would find the session gone: let it come first. */
+	if (s->resuming) {
+		reactor_defer(s->reactor, &s->end_msg);
+		return;
+	}
+	s->state = ENDED;
+	atomic_store_explicit(&s->mounted, false, memory_order_relaxed);
+	s->ops->ended(s, s->reason);
+}
+
+static void pause_reading(struct session *s)
+{
+	leave_source(s);
+	s->state = PAUSED;
+	/* Buffers may be in the hands of others: look again, whoever gives one back. */
+	reactor_timer_add(s->reactor, &s->probe, reactor_now_ns(s->reactor) + PROBE_MIN_NS);
+}
+
+static void activate(struct session *s)
+{
+	if (reactor_source_add(s->reactor, &s->source)) {
+		s->state = PAUSED;
+		reactor_timer_add(s->reactor, &s->probe,
+				  reactor_now_ns(s->reactor) + PROBE_MAX_NS);
+		return;
+	}
+	s->state = ACTIVE;
+}
+
+static void on_resume(struct reactor *r, struct reactor_msg *msg)
+{
+	struct session *s = (void *)((char *)msg - offsetof(struct session, resume_msg));
+
+	(void)r;
+	s->resuming = false;
+	if (s->state != PAUSED)
+		return;
+	reactor_timer_cancel(s->reactor, &s->probe);
+	activate(s);
+}
+
+static void resume_soon(struct session *s)
+{
+	if (s->resuming)
+		return;
+	s->resuming = true;
+	reactor_defer(s->reactor, &s->resume_msg);
+}
+
+/* One request. False when there is none to be had now. */
+static bool receive(struct session *s)
+{
+	struct request *r;
+	int err;
+
+	if (in_flight(s) >= SESSION_SLOTS) {
+		pause_reading(s);
+		return false;
+	}
+	err = request_get(s->pool, s->fd, s->options.number, &r);
+	switch (err) {
+	case 0:
+		dispatch(s, r);
+		return s->state == ACTIVE;
+	case -EINTR:
+	case -ENOENT: /* the request was interrupted before we got it */
+		return true;
+	case -EAGAIN:
+		return false;
+	case -ENOBUFS:
+		pause_reading(s);
+		return false;
+	case -ENODEV:       /* unmounted */
+	case -ECONNABORTED: /* aborted through fusectl */
+		end(s, 0);
+		return false;
+	default:
+		log_error("%s: /dev/fuse cannot be read: %s", s->name, strerror(-err));
+		end(s, err);
+		return false;
+	}
+}
+
+static bool on_source(struct reactor *r, struct reactor_source *source)
+{
+	struct session *s = (void *)((char *)source - offsetof(struct session, source));
+	bool any = false;
+
+	(void)r;
+	for (int i = 0; i < BATCH && receive(s); i++)
+		any = true;
+	return any;
+}
+
+/* Not mounted yet? EPERM says so. */
+static void probe_mount(struct session *s)
+{
+	struct request *r;
+	int err = request_get(s->pool, s->fd, s->options.number, &r);
+
+	if (err == -EPERM && s->abandoned) {
+		end(s, -ECANCELED);
+		return;
+	}
+	if (err == -EPERM || err == -ENOBUFS) {
+		s->probe_ns = s->probe_ns * 2 < PROBE_MAX_NS ? s->probe_ns * 2 : PROBE_MAX_NS;
+		reactor_timer_add(s->reactor, &s->probe,
+				  reactor_now_ns(s->reactor) + s->probe_ns);
+		return;
+	}
+	if (err && err != -EAGAIN && err != -EINTR && err != -ENOENT) {
+		if (err != -ENODEV && err != -ECONNABORTED)
+			log_error("%s: /dev/fuse cannot be read: %s", s->name, strerror(-err));
+		end(s, err);
+		return;
+	}
+	activate(s);
+	if (!err)
+		dispatch(s, r);
+}
+
+static void on_probe(struct reactor *r, struct reactor_timer *t)
+{
+	struct session *s = (void *)((char *)t - offsetof(struct session, probe));
+
+	(void)r;
+	if (s->state == NEW)
+		probe_mount(s);
+	else if (s->state == PAUSED)
+		resume_soon(s);
+}
+
+void session_start(struct session *s)
+{
+	ASSERT_ON_REACTOR(s->reactor);
+	s->probe_ns = PROBE_MIN_NS;
+	probe_mount(s);
+}
+
+void session_abandon(struct session *s)
+{
+	ASSERT_ON_REACTOR(s->reactor);
+	s->abandoned = true;
+	if (s->state != NEW)
+		return;
+	reactor_timer_cancel(s->reactor, &s->probe);
+	probe_mount(s);
+}
+
+void session_stop(struct session *s)
+{
+	ASSERT_ON_REACTOR(s->reactor);
+	end(s, -ESHUTDOWN);
+}
+
+/* ---- Making and freeing ---- */
+
+/* libfuse's op.init: what it may ask the kernel for by its own interface. */
+static void on_init(void *userdata, struct fuse_conn_info *conn)
+{
+	struct session *s = userdata;
+	unsigned want = FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | FUSE_CAP_ASYNC_DIO |
+			FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_POSIX_ACL |
+			FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_EXPLICIT_INVAL_DATA |
+			FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO |
+			FUSE_CAP_NO_OPEN_SUPPORT | FUSE_CAP_NO_OPENDIR_SUPPORT;
+
+	if (s->options.writeback)
+		want |= FUSE_CAP_WRITEBACK_CACHE;
+	conn->want = conn->capable & want;
+	conn->max_write = REQUEST_DATA_MAX;
+	conn->max_readahead = REQUEST_DATA_MAX;
+	conn->max_background = s->options.max_background ? s->options.max_background
+							 : MAX_BACKGROUND;
+	conn->congestion_threshold = conn->max_background - conn->max_background / 4;
+	conn->time_gran = 1;
+}
+
+static int make_fuse(struct session *s, int fd)
+{
+	static const struct fuse_custom_io io = { .writev = on_writev, .read = on_read };
+	struct fuse_lowlevel_ops ops = *s->ops->fuse;
+	char *argv[] = { s->name, NULL };
+	struct fuse_args args = FUSE_ARGS_INIT(1, argv);
+
+	ops.init = on_init;
+	s->fuse = fuse_session_new(&args, &ops, sizeof(ops), s);
+	fuse_opt_free_args(&args);
+	if (!s->fuse)
+		return -ENOMEM;
+	if (fuse_session_custom_io(s->fuse, &io, fd)) {
+		fuse_session_destroy(s->fuse);
+		s->fuse = NULL;
+		return -EINVAL;
+	}
+	s->fd = fd;
+	return 0;
+}
+
+int session_create(struct request_pool *pool, int fd, const struct session_ops *ops,
+		   const struct session_options *options, void *arg, struct session **out)
+{
+	struct session *s = calloc(1, sizeof(*s));
+	int flags = fcntl(fd, F_GETFL), err;
+
+	if (!s)
+		return -ENOMEM;
+	s->pool = pool;
+	s->reactor = request_pool_reactor(pool);
+	s->ops = ops;
+	s->options = *options;
+	s->arg = arg;
+	s->name = strdup(options->name);
+	s->source = (struct reactor_source){ .poll = on_source, .fd = fd, .events = 1 /* POLLIN */ };
+	s->probe.fn = on_probe;
+	s->end_msg.fn = on_end;
+	s->resume_msg.fn = on_resume;
+	err = !s->name				       ? -ENOMEM
+	      : flags < 0			       ? -errno
+	      : fcntl(fd, F_SETFL, flags | O_NONBLOCK) ? -errno
+						       : make_fuse(s, fd);
+	if (err) {
+		free(s->name);
+		free(s);
+		return err;
+	}
+	*out = s;
+	return 0;
+}
+
+void session_destroy(struct session *s)
+{
+	if (!s)
+		return;
+	assert(s->state == NEW || s->state == ENDED);
+	fuse_session_destroy(s->fuse);
+	free(s->name);
+	free(s);
+}
+
+void *session_arg(const struct session *s)
+{
+	return s->arg;
+}
+
+const char *session_name(const struct session *s)
+{
+	return s->name;
+}
+
+uint32_t session_number(const struct session *s)
+{
+	return s->options.number;
+}
+
+bool session_parallel_dio(const struct session *s)
+{
+	return s->options.parallel_dio;
+}
+
+bool session_setxattr_ext(const struct session *s)
+{
+	return s->setxattr_ext;
+}
+
+void session_stats(const struct session *s, struct session_stats *out)
+{
+	out->requests = atomic_load_explicit(&s->requests, memory_order_relaxed);
+	out->in_flight = in_flight(s);
+	out->mounted = atomic_load_explicit(&s->mounted, memory_order_relaxed);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_FS_SESSION_H
+#define NVFS_FS_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <fuse_lowlevel.h>
+
+#include "fs/request.h"
+
+/*
+ * A FUSE connection on a reactor: reads requests, has libfuse parse and dispatch
+ * them, writes the replies. What the requests mean is the handlers' affair.
+ *
+ *	new --mounted--> active <--> paused (no buffer free)
+ *	  \                 \________/
+ *	   \__________________v
+ *	                    ending --last request answered--> ended()
+ *
+ * A handler is one of libfuse's operations. The session that it serves is
+ * fuse_req_userdata(req), the request session_take(). It answers now or later, by session_reply_*() and nothing else;
+ * if it did not take the request, that has to be answered (by libfuse's fuse_reply_*) when it returns.
+ *
+ * The descriptor may come before mount(2) was called for it. The kernel has no event for "mounted", so the session tries to
+ * read until it is (a few times a millisecond at first, 20 ms apart later), or until session_abandon() says that
+ * nobody is going to mount it.
+ *
+ * Reactor thread only, but for what says otherwise.
+ */
+
+struct session;
+
+struct session_ops {
+	const struct fuse_lowlevel_ops *fuse; /* init is the session's */
+	size_t priv_bytes;                    /* that the handlers expect in request->priv */
+	/*
+	 * Called before libfuse's dispatcher with each request but INIT: true when the request was
+	 * taken, or needs no answer.
+	 */
+	bool (*early)(struct session *s, struct request *r);
+	/* The kernel is ready for requests: mount(2) was called and INIT answered. May be NULL. */
+	void (*mounted)(struct session *s);
+	/*
+	 * Nothing of the session is under way any more and the kernel asks for nothing: it was
+	 * unmounted or aborted (reason 0), abandoned (-ECANCELED), stopped (-ESHUTDOWN), or its descriptor failed. The last
+	 * call; session_destroy() from any thread from now on, but not from here.
+	 */
+	void (*ended)(struct session *s, int reason);
+};
+
+struct session_options {
+	const char *name;   /* for messages; copied */
+	uint32_t number;    /* of the session, not 0: request marks, exactly once */
+	bool writeback;     /* the kernel's write-back cache */
+	bool parallel_dio;  /* OPEN is answered: O_DIRECT writers of one file work at the same time */
+	unsigned max_background; /* 0: 128 */
+};
+
+/*
+ * Make a session for fd, which is the session's from success on. Starts with session_start(). 0, -ENOMEM or -EINVAL.
+ * Any thread.
+ */
+int session_create(struct request_pool *pool, int fd, const struct session_ops *ops,
+		   const struct session_options *options, void *arg, struct session **out);
+
+void session_start(struct session *s);
+
+/* Nobody will call mount(2) any more: ends a session that is not mounted at this moment, leaves others alone. */
+void session_abandon(struct session *s);
+
+/* Read no more; ended() comes when what is under way was answered. */
+void session_stop(struct session *s);
+
+/* After ended(), or when it was never started. Closes the descriptor. Any thread. */
+void session_destroy(struct session *s);
+
+void *session_arg(const struct session *s);
+const char *session_name(const struct session *s);
+uint32_t session_number(const struct session *s);
+bool session_parallel_dio(const struct session *s);
+bool session_setxattr_ext(const struct session *s); /* struct fuse_setxattr_in has its longer form */
+
+/* The request that is being dispatched; the caller answers it by session_reply_*(). fuse may be NULL (early). */
+struct request *session_take(struct session *s, fuse_req_t fuse);
+
+/*
+ * Answer r with error (0 or -errno) and, when that is 0, the parts of iov (at most SESSION_IOV_MAX). r is gone
+ * afterwards. 0, or -errno when the kernel did not take the reply (-ENOENT: nobody waits for it any more), which matters only where it counts lookups.
+ */
+#define SESSION_IOV_MAX 1000
+int session_reply(struct request *r, int error, const struct iovec *iov, unsigned iovcnt);
+int session_reply_buf(struct request *r, const void *buf, size_t len);
+
+/* A request without an answer (FORGET) was handled. */
+void session_reply_none(struct request *r);
+
+/* Numbers of a moment; any thread. */
+struct session_stats {
+	uint64_t requests;
+	uint32_t in_flight;
+	bool mounted;
+};
+void session_stats(const struct session *s, struct session_stats *out);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_TESTS_FAKE_META_H
+#define NVFS_TESTS_FAKE_META_H
+
+#include <stdbool.h>
+
+#include "io/reactor.h"
+#include "meta/subvol.h"
+
+/*
+ * The functions of meta/ that the FUSE operations call, on a tree in memory:
+ * for tests of fs/ without a pool, and for the null server of the benchmark. Link it instead of libnvmeta.a.
+ * Reactor thread only.
+ */
+
+struct fake_options {
+	bool discard;        /* writes are thrown away, reads give zeros */
+	unsigned wait_every; /* each n-th call of a function waits once before it works; 0: none does */
+};
+
+struct subvol *fake_new(struct reactor *r, const struct fake_options *options);
+void fake_free(struct subvol *sv);
+
+/* Lookups that the kernel holds, summed over all inodes: 0 after an unmount. */
+uint64_t fake_lookups(const struct subvol *sv);
+
+#endif
