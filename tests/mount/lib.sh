@@ -48,9 +48,12 @@ for p in mkfs.nvfs mount.nvfs fsck.nvfs nvfsd nvfs; do
 	command -v "$p" >/dev/null || die "$p is not in $NVFS_PREFIX"
 done
 
+
 # $WORK goes away at the end; NVFS_TEST_DIR says where (a disk or a tmpfs with some GiB).
+export WORK
 WORK=$(mktemp -d "${NVFS_TEST_DIR:-/tmp}/nvfs-$SUITE.XXXXXX") || exit 1
-POOLS=()	# name file
+POOLS=()		# name file
+declare -A SERVERS	# name: pid of the supervisor
 MOUNTS=()
 
 is_mounted() { mountpoint -q "$1"; }
@@ -76,7 +79,8 @@ pool_pids() {
 # Stops a pool, cleanly when it answers, else by its pids.
 force_stop() {
 	local pids pid
-	pids=$(pool_pids "$1")
+	[ -n "${SERVERS[$1]-}" ] || return 0
+	pids="$(pool_pids "$1") ${SERVERS[$1]}"
 	timeout 60 nvfs pool stop "$1" >/dev/null 2>&1 && return 0
 	for pid in $pids; do
 		kill -KILL "$pid" 2>/dev/null
@@ -121,14 +125,26 @@ make_pool() {
 	start_pool
 }
 
-# Serves the pool made last (again, after stop_pool).
+# Serves the pool made last (again, after stop_pool). In the foreground, as systemd does it: its log
+# is $WORK/nvfsd.log, and its exit status counts.
 start_pool() {
-	timeout 60 nvfs pool start "$POOL_FILE" </dev/null >"$WORK/start.log" 2>&1 ||
-		{ cat "$WORK/start.log"; die "nvfs pool start failed"; }
+	local i
+	nvfsd -f ${NVFSD_OPTIONS:+-o "$NVFSD_OPTIONS"} "$POOL_FILE" >>"$WORK/nvfsd.log" 2>&1 &
+	SERVERS[$POOL]=$!
+	for ((i = 0; i < 600; i++)); do
+		nvfs pool show "$POOL" >/dev/null 2>&1 && return
+		kill -0 "${SERVERS[$POOL]}" 2>/dev/null || break
+		sleep 0.1
+	done
+	tail -20 "$WORK/nvfsd.log"
+	die "nvfsd does not serve $POOL_FILE"
 }
 
+# stop_pool [POOL]: fails too when nvfsd did not end well.
 stop_pool() {
-	timeout 120 nvfs pool stop "$POOL"
+	local name=${1:-$POOL}
+	timeout 120 nvfs pool stop "$name" || return
+	wait "${SERVERS[$name]}" && unset "SERVERS[$name]"
 }
 
 # make_subvolume NAME [--size 1G ...]
@@ -179,6 +195,7 @@ run_test() {
 	else
 		FAILED=$((FAILED + 1))
 		sed 's/^/# /' "$log" | tail -40
+		tail -n 10 "$WORK/nvfsd.log" 2>/dev/null | sed 's/^/# nvfsd: /'
 		[ $((SECONDS - start)) -ge "$TEST_TIMEOUT" ] && echo "# stopped after $TEST_TIMEOUT s"
 		echo "# status $status"
 		echo "not ok $name"
@@ -198,6 +215,22 @@ need() {
 	for p in "$@"; do
 		command -v "$p" >/dev/null || { echo "$p is not installed"; exit 77; }
 	done
+}
+
+# with_mount_helpers COMMAND...: in a mount namespace where mount(8) and umount(8) find the helpers
+# under test, which they look for in /sbin and /usr/sbin only.
+with_mount_helpers() {
+	# shellcheck disable=SC2016
+	unshare --mount --propagation private bash -ec '
+		mkdir -p "$WORK/sbin" "$WORK/usr-sbin"
+		mount --bind /usr/sbin "$WORK/usr-sbin"
+		find "$WORK/usr-sbin/" -mindepth 1 -maxdepth 1 -printf "%f\0" |
+			xargs -0 -I{} ln -sfn "$WORK/usr-sbin/{}" "$WORK/sbin/{}"
+		for helper in mount.nvfs mount.fuse.nvfs umount.fuse.nvfs; do
+			ln -sfn "$(command -v "$helper")" "$WORK/sbin/$helper"
+		done
+		mount --bind "$WORK/sbin" /usr/sbin
+		"$@"' with_mount_helpers "$@"
 }
 
 # fails COMMAND...: passes when the command fails, and not by a signal or a time limit.
@@ -242,7 +275,11 @@ check_pool() {
 	done
 	[ $bad = 0 ] || { FAILED=$((FAILED + 1)); echo "not ok unmount_everything"; }
 	for i in ${POOLS[@]+"${POOLS[@]}"}; do
-		timeout 120 nvfs pool stop "${i%% *}" >/dev/null 2>&1
+		if [ -n "${SERVERS[${i%% *}]-}" ] && ! stop_pool "${i%% *}"; then
+			FAILED=$((FAILED + 1))
+			tail -20 "$WORK/nvfsd.log"
+			echo "not ok nvfsd_ends_well"
+		fi
 		TEST_NAME="fsck_finds_nothing" run_test fsck_finds_nothing "${i#* }"
 	done
 }

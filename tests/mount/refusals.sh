@@ -1,0 +1,220 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What bad input gets: one line that says what is wrong, a non-zero exit, and nothing changed.
+# shellcheck source=tests/mount/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+make_pool 512M
+make_subvolume data --size 64M
+mount_subvolume data
+
+# refused PATTERN COMMAND...: fails with one line on stderr that matches.
+refused() {
+	local pattern=$1 lines
+	shift
+	fails "$@" >out 2>err
+	cat out err
+	lines=$(grep -c . err)
+	[ "$lines" -eq 1 ] || { echo "$lines lines instead of one"; return 1; }
+	grep -qiE -- "$pattern" err || { echo "does not say: $pattern"; return 1; }
+}
+
+# unchanged FILE COMMAND...: the command leaves every byte of the file as it is.
+unchanged() {
+	local file=$1 before
+	shift
+	before=$(sha256sum <"$file")
+	"$@"
+	same "$(sha256sum <"$file")" "$before"
+}
+
+mkfs_refuses_a_foreign_filesystem() {
+	truncate -s 64M ext4.img
+	mkfs.ext4 -q ext4.img
+	unchanged ext4.img refused 'ext4' mkfs.nvfs --name foreign ext4.img
+	truncate -s 512M ext4.img
+	mkfs.nvfs --name foreign --force ext4.img
+}
+
+mkfs_refuses_a_pool_in_use() {
+	refused 'in use|served|busy' mkfs.nvfs --name again --force "$POOL_FILE"
+	echo x >"$MNT_data/still-works"
+	nvfs sync "$POOL:data"
+}
+
+mkfs_refuses_another_pool() {
+	mkfs.nvfs --name first --size 512M first.img
+	unchanged first.img refused 'nvfs|first' mkfs.nvfs --name second first.img
+	rm first.img
+}
+
+mkfs_refuses_too_small_a_file() {
+	refused 'small|least' mkfs.nvfs --name tiny --size 1M tiny.img
+	truncate -s 1M tiny2.img
+	refused 'small|least' mkfs.nvfs --name tiny tiny2.img
+}
+
+mkfs_refuses_bad_names_and_sizes() {
+	refused 'name' mkfs.nvfs --name 'a/b' --size 512M bad.img
+	refused 'name' mkfs.nvfs --name "$(printf 'x%.0s' {1..80})" --size 512M bad.img
+	refused 'size' mkfs.nvfs --name bad --size 12elephants bad.img
+	[ ! -e bad.img ]
+}
+
+mkfs_refuses_what_is_not_there() {
+	refused 'such|exist|--size' mkfs.nvfs --name none /nowhere/none.img
+	refused 'directory' mkfs.nvfs --name none "$WORK"
+}
+
+mount_refuses_an_unknown_subvolume() {
+	mkdir -p m
+	refused 'nosuch' mount.nvfs "$POOL:nosuch" m
+	fails mountpoint -q m
+}
+
+mount_refuses_an_unknown_pool() {
+	mkdir -p m
+	refused 'nosuchpool' mount.nvfs nosuchpool:data m
+}
+
+mount_refuses_a_second_time() {
+	mkdir -p m
+	refused 'mounted' mount.nvfs "$POOL:data" m
+	fails mountpoint -q m
+}
+
+mount_refuses_a_bad_directory() {
+	nvfs subvolume create "$POOL:other" --size 16M
+	refused 'such|exist|missing' mount.nvfs "$POOL:other" "$WORK/missing"
+	echo >plain
+	refused 'directory' mount.nvfs "$POOL:other" "$PWD/plain"
+	nvfs subvolume delete "$POOL:other"
+}
+
+mount_refuses_a_foreign_file() {
+	mkdir -p m
+	truncate -s 64M zeros.img
+	unchanged zeros.img refused 'nvfs|label' mount.nvfs "$PWD/zeros.img" m
+}
+
+subvolume_refuses_nonsense() {
+	refused 'exist' nvfs subvolume create "$POOL:data" --size 1M
+	refused 'size|room|space|GiB|MiB' nvfs subvolume create "$POOL:huge" --size 100G
+	refused 'name' nvfs subvolume create "$POOL:$(printf 'x%.0s' {1..300})" --size 1M
+	refused 'nosuch' nvfs subvolume resize "$POOL:nosuch" --size 1M
+	refused 'nosuch' nvfs subvolume delete "$POOL:nosuch"
+	refused 'mounted' nvfs subvolume delete "$POOL:data"
+	same "$(nvfs subvolume list "$POOL" --json | grep -o '"name": *"[^"]*"' | wc -l)" 1
+}
+
+resize_refuses_less_than_used() {
+	dd if=/dev/zero of="$MNT_data/fill" bs=1M count=20 status=none
+	nvfs sync "$POOL:data"
+	refused 'use' nvfs subvolume resize "$POOL:data" --size 8M
+	same "$(df --output=size -B1M "$MNT_data" | tail -1 | tr -d ' ')" 64
+	nvfs subvolume resize "$POOL:data" --size 32M
+	same "$(df --output=size -B1M "$MNT_data" | tail -1 | tr -d ' ')" 32
+	nvfs subvolume resize "$POOL:data" --size 64M
+	rm "$MNT_data/fill"
+}
+
+full_subvolume_says_so_at_write() {
+	nvfs subvolume create "$POOL:small" --size 8M
+	mkdir -p small
+	mount.nvfs "$POOL:small" small
+	local status=0
+	dd if=/dev/zero of=small/f bs=64k count=1000 status=none 2>err || status=$?
+	[ $status -ne 0 ]
+	grep -qi 'No space left' err
+	# Full to the last block, overwriting works, deleting works, and the room is back.
+	dd if=/dev/urandom of=small/f bs=64k count=16 conv=notrunc,fsync status=none
+	rm small/f
+	dd if=/dev/zero of=small/g bs=1M count=7 conv=fsync status=none
+	umount small
+	nvfs subvolume delete "$POOL:small"
+}
+
+full_inode_table_says_so() {
+	nvfs subvolume create "$POOL:few" --size 8M --inodes 64
+	mkdir -p few
+	mount.nvfs "$POOL:few" few
+	local n=0
+	while touch "few/f$n" 2>err; do
+		n=$((n + 1))
+		[ $n -lt 200 ] || return 1
+	done
+	grep -qiE 'No space left' err
+	[ $n -ge 60 ] && [ $n -le 64 ]
+	rm few/f0
+	touch few/again
+	umount few
+	nvfs subvolume delete "$POOL:few"
+}
+
+fsck_refuses_a_pool_in_use() {
+	local status=0
+	fsck.nvfs -n "$POOL_FILE" >out 2>&1 || status=$?
+	cat out
+	same $status 8
+}
+
+second_daemon_is_refused() {
+	fails nvfsd -f "$POOL_FILE" >out 2>&1
+	cat out
+	grep -qiE 'in use|served|already|busy' out
+	echo x >"$MNT_data/still-works"
+}
+
+for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refuses_another_pool \
+	mkfs_refuses_too_small_a_file mkfs_refuses_bad_names_and_sizes \
+	mkfs_refuses_what_is_not_there mount_refuses_an_unknown_subvolume \
+	mount_refuses_an_unknown_pool mount_refuses_a_second_time mount_refuses_a_bad_directory \
+	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
+	full_subvolume_says_so_at_write full_inode_table_says_so fsck_refuses_a_pool_in_use \
+	second_daemon_is_refused; do
+	run_test $t
+done
+
+# Damage, on a pool that nobody serves.
+unmount_subvolume data
+stop_pool >/dev/null
+
+copy_damaged() {
+	cp --sparse=always "$POOL_FILE" damaged.img
+	printf '\377\377\377\377\377\377\377\377' |
+		dd of=damaged.img bs=1 seek="$1" conv=notrunc status=none
+}
+
+damaged_label_falls_back_to_its_copy() {
+	copy_damaged 64
+	fsck.nvfs -n damaged.img >out 2>&1 && { cat out; echo "fsck saw nothing"; return 1; }
+	rm damaged.img
+}
+
+both_labels_damaged_is_refused() {
+	cp --sparse=always "$POOL_FILE" damaged.img
+	local bytes
+	bytes=$(stat -c %s damaged.img)
+	dd if=/dev/zero of=damaged.img bs=1M count=1 conv=notrunc status=none
+	dd if=/dev/zero of=damaged.img bs=1M seek=$((bytes / 1048576 - 1)) count=1 conv=notrunc status=none
+	fails nvfsd -f "$PWD/damaged.img" >out 2>&1
+	cat out
+	grep -qi label out
+	rm damaged.img
+}
+
+truncated_pool_is_refused() {
+	cp --sparse=always "$POOL_FILE" short.img
+	truncate -s 300M short.img
+	unchanged short.img fails nvfsd -f "$PWD/short.img" >out 2>&1
+	cat out
+	rm short.img
+}
+
+for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
+	truncated_pool_is_refused; do
+	run_test $t
+done
+check_pool
+finish
