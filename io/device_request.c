@@ -133,7 +133,6 @@ static void request_prepare(struct io_request *req, struct io_uring_sqe *sqe)
 		counter_add(&r->count.fixed_ios, 1);
 	req->ring_op.complete = request_ring_done;
 	reactor_start_sqe(r, sqe, &req->ring_op);
-	reactor_submit_batch(r);
 }
 
 static void request_start_part(struct io_request *req)

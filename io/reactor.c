@@ -55,14 +55,6 @@
 #define DEFAULT_SPIN_US 100u
 #define MAX_SPIN_US 200u
 #define CQ_PER_SQ 4u
-/*
- * Device I/O is submitted at the end of an iteration, or before that by so
- * many. A disk that gets all its requests in one go also answers them in one
- * go, and has nothing to do while we process the answers: at depth 32 four at
- * a time gave a fifth more IOPS on a virtual disk than all at once. One at a
- * time gave no more than four, and costs a system call each.
- */
-#define SUBMIT_BATCH 4u
 #define NS_PER_S 1000000000ull
 
 static struct reactor_msg mailbox_asleep;
@@ -225,19 +217,6 @@ void reactor_start_sqe(struct reactor *r, struct io_uring_sqe *sqe, struct react
 {
 	io_uring_sqe_set_data(sqe, op);
 	r->inflight++;
-}
-
-void reactor_submit_batch(struct reactor *r)
-{
-	int n;
-
-	if (io_uring_sq_ready(&r->ring) < SUBMIT_BATCH || !reactor_enabled(r))
-		return;
-	/* Without taking completions: that is for the end of the iteration. */
-	n = io_uring_submit(&r->ring);
-	counter_add(&r->count.submit_calls, 1);
-	if (n > 0)
-		counter_add(&r->count.submitted, (uint64_t)n);
 }
 
 bool reactor_has_room(struct reactor *r)
@@ -417,7 +396,6 @@ static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t unt
 	if (until_ns - now < budget)
 		budget = until_ns - now;
 	while (now - idle_since_ns < budget) {
-		r->now_ns = now;
 		if (reactor_has_news(r, now) || reactor_run_sources(r)) {
 			counter_add(&r->count.spin_hits, 1);
 			return true;

@@ -23,8 +23,7 @@
  * the function that asked for them. They must not sleep.
  *
  * One iteration: completions, messages, due timers, sources, deferred
- * messages, and then one system call that submits whatever they prepared (device
- * I/O beforehand, a few at a time).
+ * messages, and then one system call that submits whatever they prepared.
  */
 
 struct reactor;

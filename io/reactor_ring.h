@@ -117,9 +117,6 @@ struct io_uring_sqe *reactor_get_sqe(struct reactor *r);
 /* Count it, and give its completion to op (NULL: to nobody). After it was prepared. */
 void reactor_start_sqe(struct reactor *r, struct io_uring_sqe *sqe, struct reactor_op *op);
 
-/* Submit what is there if it is a batch's worth; what remains goes with the iteration. */
-void reactor_submit_batch(struct reactor *r);
-
 /* Whether a request may take an SQE now: nobody waits, and there is room for its CQE. */
 bool reactor_has_room(struct reactor *r);
 

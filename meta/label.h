@@ -92,7 +92,7 @@ struct label_found {
 
 /*
  * Read both copies and choose. 0 with the label; -ENOENT: not a device of nvfs; -EBADMSG: it was
- * one and both copies are damaged; -EPROTONOSUPPORT; -ENODATA: the device is smaller than its
+ * one and both copies are damaged, or they name different pools; -EPROTONOSUPPORT; -ENODATA: the device is smaller than its
  * label says; -EIO. found may be NULL. Logs nothing: the callers' messages differ.
  */
 int label_read(struct device *dev, struct label *out, struct label_found *found);
@@ -103,7 +103,7 @@ int label_read(struct device *dev, struct label *out, struct label_found *found)
  */
 int label_write(struct device *dev, const struct label *label);
 
-/* Overwrite both label areas with zeros and flush: mkfs does it before anything else. */
+/* Overwrite both label areas with zeros and flush: mkfs does it before anything else, on all devices. */
 int label_wipe(struct device *dev);
 
 /*

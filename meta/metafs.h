@@ -53,8 +53,9 @@ int metafs_format(struct device *const *devices, const struct label *labels,
 /*
  * Find the newest table, scan the logs, freeze their sizes, raise the start counter, and make
  * that durable on every member before anything else is written. The device locks are the
- * caller's: no I/O of an earlier process may be in flight. 0; -EBADMSG: no valid table; -ENXIO:
- * too few members for a majority (not with read_only); -EIO; -ENOMEM; -EINVAL (area too small).
+ * caller's: no I/O of an earlier process may be in flight. 0; -EBADMSG: no valid table, or a log is damaged (read_only
+ * opens it with what lies before the damage); -ENXIO: too few members for a majority, or one missing that has blocks of
+ * a log (not with read_only); -EIO; -ENOMEM; -EINVAL (area too small); -EOVERFLOW: 2^24 starts.
  */
 int metafs_open(const struct metafs_options *options, struct metafs **out);
 
@@ -65,7 +66,13 @@ int metafs_open(const struct metafs_options *options, struct metafs **out);
 void metafs_close(struct metafs *mf);
 
 /* This start's number: the upper 24 bits of the pool's sequence. Durable since metafs_open(). */
-uint32_t metafs_start(const struct metafs *mf);
+uint32_t metafs_start(struct metafs *mf);
+
+/*
+ * Raise it while the pool runs, before the lower part of the sequence passes 2^39, and make that
+ * durable. 0 and *start, or -errno.
+ */
+int metafs_raise_start(struct metafs *mf, uint32_t *start);
 
 /* The zones that belong to metafs; all others are data's. Constant. */
 unsigned metafs_ranges(const struct metafs *mf, const struct metafs_range **out);
@@ -82,7 +89,6 @@ struct metafs_stats {
 	uint64_t files, wals;
 	uint64_t wal_blocks;     /* of all WALs */
 	uint64_t tail_bytes;     /* log blocks that are not yet on the device */
-	uint64_t generation;     /* of the table */
 	uint64_t syncs, switches, flushes, flushes_skipped;
 	uint64_t log_blocks_written, log_bytes_appended;
 	bool taken_over;         /* tails of a predecessor were found in the area */
@@ -96,6 +102,13 @@ void metafs_stats(struct metafs *mf, struct metafs_stats *out);
  * devices first. 0; -EIO is final. Callers at the same time share the work.
  */
 int metafs_sync(struct metafs *mf);
+
+/*
+ * The same in two halves, for a caller that syncs a file in between: _end() does nothing when a
+ * sync began after _begin() and has succeeded. Either also covers data without any metadata.
+ */
+uint64_t metafs_sync_begin(struct metafs *mf);
+int metafs_sync_end(struct metafs *mf, uint64_t since);
 
 /* True when the WALs hold so many blocks that RocksDB should write its memtables out. */
 bool metafs_wal_full(struct metafs *mf);
@@ -128,8 +141,9 @@ void metafs_file_close(struct metafs_file *file);
 int metafs_append(struct metafs_file *file, const void *data, size_t len);
 
 /*
- * Make durable what was appended before the call, the file's name and extents, and before those the data of the devices. At
- * the same time as appends. 0; -ENOSPC (the table is full); -EIO is final.
+ * Make durable what was appended before the call, the file's name and extents, and before those
+ * the data of the devices. Logs: at the same time as appends. Plain files: by the writer.
+ * 0; -ENOSPC (the table is full); -EIO is final.
  */
 int metafs_file_sync(struct metafs_file *file);
 

@@ -11,7 +11,8 @@
 #define METAFS_NAME_MAX 255u
 #define METAFS_LOG_MAGIC "NVLB"
 #define METAFS_LOG_BLOCK_BYTES 4096u
-#define METAFS_LOG_PAYLOAD 4056u
+#define METAFS_LOG_PAYLOAD 4040u
+#define METAFS_SPARE_PREFIX "spare-"
 
 enum metafs_kind { METAFS_PLAIN = 1, METAFS_WAL = 2, METAFS_LOG = 3 };
 
@@ -44,13 +45,13 @@ struct metafs_file_disk {
 	le64_t size;
 	le64_t mtime_ns;
 	le64_t log_number;
-	le64_t first_seq;
+	uint8_t reserved0[8];
 	uint8_t kind;
 	uint8_t flags;
 	le16_t name_len;
 	le32_t extents;
 	le64_t blocks;
-	uint8_t reserved[8];
+	uint8_t reserved1[8];
 } __attribute__((packed));
 
 struct metafs_extent_disk {
@@ -69,6 +70,8 @@ struct metafs_log_block_disk {
 	le32_t index;
 	le16_t used;
 	le16_t reserved;
+	le64_t flushed;
+	uint8_t pool[8];
 	uint8_t payload[METAFS_LOG_PAYLOAD];
 } __attribute__((packed));
 
@@ -81,6 +84,6 @@ _Static_assert(offsetof(struct metafs_file_disk, kind) == 40, "file");
 _Static_assert(offsetof(struct metafs_file_disk, blocks) == 48, "file");
 _Static_assert(sizeof(struct metafs_extent_disk) == 16, "extent");
 _Static_assert(sizeof(struct metafs_log_block_disk) == METAFS_LOG_BLOCK_BYTES, "log block");
-_Static_assert(offsetof(struct metafs_log_block_disk, payload) == 40, "log block");
+_Static_assert(offsetof(struct metafs_log_block_disk, payload) == 56, "log block");
 
 #endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sizes that follow from the share of metafs, so that a small pool's RocksDB can always finish a
+ * flush and a compaction in the last eighth, and a large one does not need thousands of files.
+ */
+#ifndef NVFS_META_METAFS_TUNE_H
+#define NVFS_META_METAFS_TUNE_H
+
+#include <stdint.h>
+
+#define TUNE_KIB(n) ((uint64_t)(n) << 10)
+#define TUNE_MIB(n) ((uint64_t)(n) << 20)
+
+/* The least share with which RocksDB works and its flushes and compactions fit the last eighth. */
+#define METAFS_SHARE_MIN_BYTES TUNE_MIB(24)
+
+static inline uint64_t tune_clamp(uint64_t v, uint64_t low, uint64_t high)
+{
+	return v < low ? low : v > high ? high : v;
+}
+
+/* The largest power of two that is not above v, within the bounds, which are powers of two. */
+static inline uint64_t tune_pow2(uint64_t v, uint64_t low, uint64_t high)
+{
+	uint64_t p = low;
+
+	while (p < high && p * 2 <= v)
+		p *= 2;
+	return p;
+}
+
+/* Of a table file (SST). */
+static inline uint64_t tune_table_file_bytes(uint64_t share)
+{
+	return tune_pow2(share / 256, TUNE_KIB(512), TUNE_MIB(256));
+}
+
+/* Blocks of all WALs together, from which on the memtables are written out. */
+static inline uint64_t tune_wal_bytes(uint64_t share)
+{
+	return tune_pow2(share / 16, TUNE_MIB(1), TUNE_MIB(64));
+}
+
+/* Files that the table has to hold in normal operation. */
+static inline uint64_t tune_files(uint64_t share)
+{
+	return share / tune_table_file_bytes(share) + 64;
+}
+
+#endif
