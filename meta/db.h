@@ -69,7 +69,7 @@ struct db_value {
 /* Idempotent; also for one that is all zeros. */
 void db_value_release(struct db_value *value);
 
-#define cleanup_db_value __attribute__((cleanup(db_value_release)))
+#define cleanup_db_value __attribute__((__cleanup__(db_value_release)))
 
 /*
  * 0 and *out (zero it or release it before), -ENOENT, -EAGAIN (DB_CACHED_ONLY and it needs a
@@ -100,7 +100,7 @@ static inline void db_batch_cleanup(struct db_batch **batch)
 {
 	db_batch_free(*batch);
 }
-#define cleanup_db_batch __attribute__((cleanup(db_batch_cleanup)))
+#define cleanup_db_batch __attribute__((__cleanup__(db_batch_cleanup)))
 
 /* Keys and values are copied. */
 void db_batch_put(struct db *db, struct db_batch *batch, enum db_cf cf, const void *key,
@@ -154,7 +154,7 @@ static inline void db_iter_cleanup(struct db_iter **iter)
 {
 	db_iter_free(*iter);
 }
-#define cleanup_db_iter __attribute__((cleanup(db_iter_cleanup)))
+#define cleanup_db_iter __attribute__((__cleanup__(db_iter_cleanup)))
 
 void db_iter_first(struct db_iter *iter);
 void db_iter_last(struct db_iter *iter);

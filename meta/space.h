@@ -44,7 +44,7 @@ struct extent {
 
 struct space_vdev {
 	uint64_t zones_block; /* where zone 0 begins */
-	uint32_t zone_blocks; /* a power of two, 1024..16384 */
+	uint32_t zone_blocks; /* a power of two, 64..65536 */
 	uint32_t zone_count;
 };
 
