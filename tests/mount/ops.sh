@@ -1,0 +1,61 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Every operation on a mounted subvolume (nvfs-ops), as root and as an ordinary user: against what it must do, and against
+# what ext4 and XFS on loop do. OPS_ONLY limits it to the cases of that name pattern.
+# shellcheck source=tests/mount/lib.sh
+. "$(dirname "$0")/lib.sh"
+user=61003
+only=${OPS_ONLY:+--only $OPS_ONLY}
+ops=$NVFS_BUILDDIR/tests/mount/nvfs-ops
+[ -x "$ops" ] || die "$ops is not built"
+
+# cases PREFIX ARGUMENT...: each line of nvfs-ops becomes a result, its name with the prefix.
+cases() {
+	local prefix=$1 out=$WORK/cases.out bad
+	shift
+	# shellcheck disable=SC2086
+	timeout -k 10 600 "$ops" "$@" $only >"$out" 2>&1
+	local status=$?
+	sed -E "s/^(ok|not ok|skip) /&$prefix:/" "$out"
+	bad=$(grep -c '^not ok ' "$out")
+	if ! grep -q '^# .* passed' "$out"; then
+		echo "not ok $prefix:nvfs-ops ended early with status $status"
+		bad=$((bad + 1))
+	fi
+	FAILED=$((FAILED + bad))
+}
+
+# reference TYPE: an empty filesystem of that type on loop in $WORK/TYPE; fails when there can be none.
+reference() {
+	command -v "mkfs.$1" >/dev/null || { why="mkfs.$1 is not installed"; return 1; }
+	truncate -s 1G "$WORK/$1.img" && mkfs."$1" -q "$WORK/$1.img" >/dev/null || { why="mkfs.$1 failed"; return 1; }
+	mkdir -p "$WORK/$1"
+	mount -o loop "$WORK/$1.img" "$WORK/$1" 2>"$WORK/loop.err" || { why=$(head -1 "$WORK/loop.err"); return 1; }
+	MOUNTS+=("$WORK/$1")
+	user_dir "$WORK/$1"
+}
+
+user_dir() {
+	install -d -m 755 -o $user -g $user "$1/user"
+	install -d -m 755 "$1/root"
+}
+
+make_pool 3G
+make_subvolume ops --size 2G
+mount_subvolume ops
+user_dir "$MNT_ops"
+chmod 755 "$WORK"
+
+cases root "$MNT_ops/root"
+cases user "$MNT_ops/user" --as $user:$user
+for type in ext4 xfs; do
+	if ! reference $type; then
+		skip_test "compared_with_$type" "$why"
+		continue
+	fi
+	cases "root=$type" --compare "$MNT_ops/root" "$WORK/$type/root"
+	cases "user=$type" --compare "$MNT_ops/user" "$WORK/$type/user" --as $user:$user
+done
+check_pool
+finish
