@@ -398,6 +398,7 @@ static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t unt
 	while (now - idle_since_ns < budget) {
 		if (reactor_has_news(r, now) || reactor_run_sources(r)) {
 			counter_add(&r->count.spin_hits, 1);
+			reactor_spin_hit(&r->spin, now - idle_since_ns);
 			return true;
 		}
 		spin_pause();

@@ -154,8 +154,9 @@ void reactor_free_polls(struct reactor *r);
 /* How long to spin now; 0: go to sleep. */
 uint64_t reactor_spin_budget(struct reactor_spin *s, uint64_t now_ns);
 
-/* Spinning for spent_ns found nothing. */
+/* Spinning for spent_ns found nothing, or something. */
 void reactor_spin_missed(struct reactor_spin *s, uint64_t spent_ns);
+void reactor_spin_hit(struct reactor_spin *s, uint64_t spent_ns);
 
 /* Work came after idle_ns without any, spinning included. */
 void reactor_spin_woken(struct reactor_spin *s, uint64_t idle_ns);
