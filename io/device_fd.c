@@ -27,6 +27,10 @@
 #define FILE_MAX_IO_BYTES (1u << 20)
 /* A transfer's length is 32 bits in an SQE; more comes back as a short one. */
 #define SQE_MAX_BYTES (1u << 30)
+/* linux/blkdev.h of Linux 6.12 */
+#ifndef BLOCK_URING_CMD_DISCARD
+#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
+#endif
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
 static void fd_close(struct device *dev)
@@ -127,11 +131,6 @@ static void fd_prepare_write(const struct device_part *part, int fd, int buf_ind
 		io_uring_prep_writev(sqe, fd, part->iov, part->iovcnt, part->offset);
 }
 
-/*
- * A discard is PUNCH_HOLE for both kinds: on a block device that is a
- * write-zeroes which may unmap, and fails where the device cannot do it by
- * itself, so it never turns into writing zeros.
- */
 static void fd_prepare(struct device *dev, struct io_request *req, const struct device_part *part,
 		       int fd, int buf_index, struct io_uring_sqe *sqe)
 {
@@ -152,6 +151,51 @@ static void fd_prepare(struct device *dev, struct io_request *req, const struct 
 		io_uring_prep_fallocate(sqe, fd, PUNCH, (off_t)part->offset, (off_t)part->len);
 		break;
 	}
+}
+
+/*
+ * A block device discards by a command of the ring since Linux 6.12. Before
+ * that there is PUNCH_HOLE, which asks for zeros that the device unmaps for;
+ * it fails where the device can't do that by itself, so it never turns into
+ * writing zeros, but some devices that can discard can't do it. The first
+ * discard finds out which: a kernel that does not know the command refuses it,
+ * and the request is tried again the other way.
+ */
+struct block_device {
+	struct device dev; /* first */
+	atomic_bool punch;
+};
+
+static atomic_bool *block_punch(struct device *dev)
+{
+	return &((struct block_device *)dev)->punch;
+}
+
+static void block_prepare(struct device *dev, struct io_request *req,
+			  const struct device_part *part, int fd, int buf_index,
+			  struct io_uring_sqe *sqe)
+{
+	if (req->op != IO_DISCARD || atomic_load(block_punch(dev))) {
+		req->cookie = 0;
+		fd_prepare(dev, req, part, fd, buf_index, sqe);
+		return;
+	}
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);
+	sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+	sqe->addr = part->offset;
+	sqe->addr3 = part->len;
+	req->cookie = BLOCK_URING_CMD_DISCARD;
+}
+
+static int block_result(struct device *dev, struct io_request *req, const struct io_uring_cqe *cqe)
+{
+	int res = cqe->res;
+
+	if (req->cookie && (res == -EOPNOTSUPP || res == -EINVAL || res == -ENOTTY)) {
+		atomic_store(block_punch(dev), true);
+		return -EAGAIN;
+	}
+	return res;
 }
 
 static const struct device_ops file_ops = {
@@ -175,7 +219,8 @@ static const struct device_ops block_ops = {
 	.write = fd_write,
 	.flush = fd_flush,
 	.discard = block_discard,
-	.prepare = fd_prepare,
+	.prepare = block_prepare,
+	.result = block_result,
 };
 
 /* ---- Opening ---- */
@@ -254,7 +299,7 @@ int device_open_fd(int fd, const char *name, unsigned flags, struct device **out
 		rc = fd_make_direct(fd, name);
 	if (rc)
 		return rc;
-	dev = calloc(1, sizeof(*dev));
+	dev = calloc(1, ops == &block_ops ? sizeof(struct block_device) : sizeof(*dev));
 	if (!dev)
 		return -ENOMEM;
 	rc = fd_geometry(fd, &st, name, &dev->geometry);

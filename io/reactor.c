@@ -160,7 +160,9 @@ int reactor_create(const struct reactor_options *opts, struct reactor **out)
 	r->wake_fd = eventfd(0, EFD_CLOEXEC);
 	rc = r->wake_fd < 0 ? -errno : ring_create(r, opts);
 	if (rc) {
-		log_error("cannot make an io_uring: %s", strerror(-rc));
+		log_error("cannot make an io_uring: %s%s", strerror(-rc),
+			  rc == -EPERM ? " (see sysctl kernel.io_uring_disabled, and the "
+					 "container's seccomp profile)" : "");
 		if (r->wake_fd >= 0)
 			close(r->wake_fd);
 		free(r);

@@ -103,10 +103,15 @@ START_TEST(io_on_a_block_device)
 	ck_assert_int_eq(device_flush(dev), 0);
 	req = (struct io_request){ .device = dev, .op = IO_DISCARD, .offset = 64 * BLOCK,
 				   .len = 64 * BLOCK };
-	rc = io_one(r, &req);
-	ck_assert(rc == 0 || rc == -EOPNOTSUPP);
+	/* A loop device passes a discard on as a hole, where the filesystem below has them. */
 	rc = device_discard(dev, 0, 64 * BLOCK);
 	ck_assert(rc == 0 || rc == -EOPNOTSUPP);
+	for (unsigned i = 0; i < 3; i++)
+		ck_assert_int_eq(io_one(r, &req), rc);
+	ck_assert_int_eq(device_read(dev, mem, 128 * BLOCK, 0), 0);
+	ck_assert(rc || (!mem[5] && !mem[127 * BLOCK + 5]));
+	ck_assert_int_eq(device_read(dev, mem, BLOCK, 128 * BLOCK), 0);
+	ck_assert(io_matches(mem, 128, 1));
 	device_detach(r, dev);
 	reactor_destroy(r);
 	device_close(dev);

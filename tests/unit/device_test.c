@@ -255,6 +255,23 @@ START_TEST(asynchronous)
 }
 END_TEST
 
+/* A ring with the large entries that an NVMe command needs does everything else as well. */
+START_TEST(wide_entries)
+{
+	struct reactor_options opts = { .entries = 64, .wide_entries = true };
+	struct device *dev = new_file(0, 0);
+	uint8_t *mem = io_memory(SIZE);
+	struct reactor *r;
+
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	io_round_trip(r, dev, BLOCKS, mem, 1);
+	io_vectors(r, dev, mem);
+	reactor_destroy(r);
+	device_close(dev);
+	munmap(mem, SIZE);
+}
+END_TEST
+
 /* 8 entries, 512 requests at once: they wait for each other and all get there. */
 START_TEST(more_requests_than_the_ring_holds)
 {
@@ -464,6 +481,7 @@ int main(void)
 	tcase_add_test(tcase, synchronous);
 	tcase_add_test(tcase, readonly);
 	tcase_add_test(tcase, asynchronous);
+	tcase_add_test(tcase, wide_entries);
 	tcase_add_test(tcase, more_requests_than_the_ring_holds);
 	tcase_add_test(tcase, asynchronous_discard_and_errors);
 	tcase_add_test(tcase, truncated_file);
