@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/nvfs.h"
+#include "cli/report.h"
+#include "cli/table.h"
+#include "io/size.h"
+
+static void print_bytes(const char *what, uint64_t bytes)
+{
+	char text[SIZE_TEXT_MAX];
+
+	printf("%-14s%s\n", what, size_text(bytes, text, sizeof(text)));
+}
+
+static void print_sessions(const json_t *sessions)
+{
+	const json_t *s;
+	size_t i;
+
+	json_array_foreach(sessions, i, s)
+		printf("%-14s%s on %s\n", i ? "" : "mounted", json_text(s, "subvolume"), json_text(s, "target"));
+}
+
+static void print_pool(const json_t *reply)
+{
+	const json_t *p = json_object_get(reply, "pool"), *d;
+	size_t i;
+
+	printf("%-14s%s\n", "name", json_text(p, "name"));
+	printf("%-14s%s\n", "uuid", json_text(p, "uuid"));
+	json_array_foreach(json_object_get(p, "devices"), i, d)
+		printf("%-14s%s\n", i ? "" : "devices", json_string_value(d));
+	print_bytes("data", json_u64(p, "data_bytes"));
+	print_bytes("free", json_u64(p, "free_bytes"));
+	print_bytes("reserved", json_u64(p, "reserved_bytes"));
+	print_bytes("metadata", json_u64(p, "meta_bytes"));
+	print_bytes("metadata free", json_u64(p, "meta_free_bytes"));
+	print_bytes("dirty", json_u64(p, "dirty_bytes"));
+	printf("%-14s%llu, %llu mounted\n", "subvolumes", (unsigned long long)json_u64(p, "subvolumes"),
+	       (unsigned long long)json_u64(p, "open_subvolumes"));
+	print_sessions(json_object_get(reply, "sessions"));
+	printf("%-14s%llu of checksums, %llu of devices\n", "errors", (unsigned long long)json_u64(p, "checksum_errors"),
+	       (unsigned long long)json_u64(p, "io_errors"));
+	printf("%-14ssupervisor %llu, worker %llu\n", "processes", (unsigned long long)json_u64(p, "supervisor_pid"),
+	       (unsigned long long)json_u64(p, "worker_pid"));
+}
+
+int cmd_pool_show(const struct nvfs_args *a)
+{
+	json_t *reply = nvfs_call(a->words[0], "pool.show", NULL, NULL);
+
+	if (a->json) {
+		json_t *pool = json_object_get(reply, "pool");
+
+		json_object_set(pool, "sessions", json_object_get(reply, "sessions"));
+		print_json(pool);
+	} else {
+		print_pool(reply);
+	}
+	json_decref(reply);
+	return EXIT_OK;
+}
+
+static int collect(const char *pool, void *arg)
+{
+	json_t *reply = nvfs_call(pool, "pool.show", NULL, NULL);
+
+	json_array_append(arg, json_object_get(reply, "pool"));
+	json_decref(reply);
+	return 0;
+}
+
+static void print_pools(const json_t *pools)
+{
+	struct table *t = table_new("POOL >DATA >FREE >RESERVED >SUBVOLUMES >MOUNTED >ERRORS");
+	char text[3][SIZE_TEXT_MAX];
+	const json_t *p;
+	size_t i;
+
+	if (!t)
+		die(EXIT_REFUSED, "out of memory");
+	json_array_foreach(pools, i, p) {
+		table_cell(t, "%s", json_text(p, "name"));
+		table_cell(t, "%s", size_text(json_u64(p, "data_bytes"), text[0], SIZE_TEXT_MAX));
+		table_cell(t, "%s", size_text(json_u64(p, "free_bytes"), text[1], SIZE_TEXT_MAX));
+		table_cell(t, "%s", size_text(json_u64(p, "reserved_bytes"), text[2], SIZE_TEXT_MAX));
+		table_cell(t, "%llu", (unsigned long long)json_u64(p, "subvolumes"));
+		table_cell(t, "%llu", (unsigned long long)json_u64(p, "open_subvolumes"));
+		table_cell(t, "%llu", (unsigned long long)(json_u64(p, "checksum_errors") + json_u64(p, "io_errors")));
+	}
+	if (table_print(t, stdout))
+		die(EXIT_REFUSED, "out of memory");
+}
+
+int cmd_pool_list(const struct nvfs_args *a)
+{
+	json_t *pools = json_array();
+
+	client_each_pool(collect, pools);
+	if (a->json)
+		print_json(pools);
+	else
+		print_pools(pools);
+	json_decref(pools);
+	return EXIT_OK;
+}
+
+/* One name, or the devices of one pool: the first one's label tells the pool, all of them are handed on. */
+static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
+{
+	char why[512];
+	int rc = pool_ref_parse(a->words[0], ref, why, sizeof(why));
+
+	if (rc == -ENXIO && a->count > 1) /* the rest of the members is on the command line */
+		rc = 0;
+	if (rc)
+		die(nvfs_exit_code(rc), "%s", why);
+	if (ref->subvolume)
+		die(EXIT_USAGE, "\"%s\" names a subvolume; a pool is started as a whole: %s", a->words[0], ref->pool);
+	if (a->count == 1)
+		return;
+	for (char **d = ref->devices; d && *d; d++)
+		free(*d);
+	free(ref->devices);
+	ref->devices = calloc(a->count + 1, sizeof(*ref->devices));
+	for (unsigned i = 0; ref->devices && i < a->count; i++)
+		ref->devices[i] = realpath(a->words[i], NULL);
+}
+
+int cmd_pool_start(const struct nvfs_args *a)
+{
+	struct client *client;
+	struct pool_ref ref;
+	char why[512];
+	int rc;
+
+	parse_start(a, &ref);
+	rc = client_connect(ref.pool, &client);
+	if (rc == 0) {
+		client_close(client);
+		if (!a->json)
+			printf("pool %s is served already\n", ref.pool);
+		return EXIT_OK;
+	}
+	rc = serve_connect(&ref, true, &client, why, sizeof(why));
+	if (rc)
+		die(nvfs_exit_code(rc), "%s", why);
+	client_close(client);
+	if (!a->json)
+		printf("pool %s is served\n", ref.pool);
+	pool_ref_free(&ref);
+	return EXIT_OK;
+}
+
+int cmd_pool_stop(const struct nvfs_args *a)
+{
+	json_t *reply = nvfs_call(a->words[0], "pool.stop", NULL, json_pack("{s:b}", "force", a->force));
+
+	if (!a->json)
+		printf("pool %s is stopped; everything is committed\n", a->words[0]);
+	json_decref(reply);
+	return EXIT_OK;
+}
+
+int cmd_sync(const struct nvfs_args *a)
+{
+	json_decref(nvfs_call(a->words[0], "sync", "subvolume", NULL));
+	return EXIT_OK;
+}

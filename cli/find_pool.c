@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/find_pool.h"
+#include "io/cleanup.h"
+#include "io/device.h"
+#include "meta/label.h"
+
+__attribute__((format(printf, 4, 5))) static int refuse(int err, char *why, size_t len,
+							const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, len, fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+static int read_label(const char *path, struct label *label)
+{
+	struct device *dev;
+	int rc = device_open(path, DEVICE_READONLY, &dev);
+
+	if (rc)
+		return rc;
+	rc = label_read(dev, label, NULL);
+	device_close(dev);
+	return rc;
+}
+
+static const char *label_error(int err)
+{
+	switch (err) {
+	case -ENOENT:
+		return "it holds no nvfs pool; mkfs.nvfs makes one";
+	case -EBADMSG:
+		return "both copies of its label are damaged; fsck.nvfs says more";
+	case -EPROTONOSUPPORT:
+		return "it was made by a newer nvfs; update this one";
+	case -ENODATA:
+		return "it is smaller than its label says: the file or device was truncated";
+	case -ENOTBLK:
+		return "it is neither a regular file nor a block device";
+	default:
+		return strerror(-err);
+	}
+}
+
+/* ---- The other members of a pool ---- */
+
+/* Take path as the member that it is, when it is one of the pool and that seat is free. */
+static void try_member(struct pool_ref *ref, const struct label *pool, const char *path)
+{
+	struct label label;
+
+	if (read_label(path, &label) || memcmp(label.pool_uuid, pool->pool_uuid, 16))
+		return;
+	if (label.device_index < pool->device_count && !ref->devices[label.device_index])
+		ref->devices[label.device_index] = strdup(path);
+}
+
+static void try_directory(struct pool_ref *ref, const struct label *pool, const char *dir, bool files)
+{
+	cleanup_dir DIR *d = opendir(dir);
+	struct dirent *e;
+	char path[PATH_MAX];
+	struct stat st;
+
+	while (d && (e = readdir(d))) {
+		if (snprintf(path, sizeof(path), "%s/%s", files ? dir : "/dev", e->d_name) >= PATH_MAX ||
+		    stat(path, &st))
+			continue;
+		if (files ? S_ISREG(st.st_mode) : S_ISBLK(st.st_mode))
+			try_member(ref, pool, path);
+	}
+}
+
+static int find_members(const char *path, const struct label *pool, struct pool_ref *ref, char *why,
+			size_t len)
+{
+	unsigned found = 0, missing = 0;
+	struct stat st;
+
+	ref->devices = calloc(pool->device_count + 1, sizeof(*ref->devices));
+	if (!ref->devices)
+		return -ENOMEM;
+	ref->devices[pool->device_index] = strdup(path);
+	if (pool->device_count > 1 && !stat(path, &st)) {
+		cleanup_free char *dir = strdup(path);
+		char *slash = dir ? strrchr(dir, '/') : NULL;
+
+		if (slash)
+			*(slash == dir ? slash + 1 : slash) = '\0';
+		if (S_ISREG(st.st_mode))
+			try_directory(ref, pool, slash ? dir : ".", true);
+		else
+			try_directory(ref, pool, "/sys/class/block", false);
+	}
+	for (unsigned i = 0; i < pool->device_count; i++) {
+		if (ref->devices[i])
+			found++;
+		else
+			missing = i;
+	}
+	if (found == pool->device_count)
+		return 0;
+	return refuse(-ENXIO, why, len,
+		      "pool %s has %u devices and %u of them (one is number %u) were not found; name them all "
+		      "in %s/%s.conf, or attach them",
+		      pool->name, pool->device_count, pool->device_count - found, missing, NVFS_CONF_DIR,
+		      pool->name);
+}
+
+/* ---- Sources ---- */
+
+static int parse_path(const char *path, struct pool_ref *ref, char *why, size_t len)
+{
+	char real[PATH_MAX];
+	struct label label;
+	int rc;
+
+	if (!realpath(path, real))
+		return refuse(-errno, why, len, "%s: %s", path, strerror(errno));
+	rc = read_label(real, &label);
+	if (rc)
+		return refuse(rc, why, len, "%s: %s", path, label_error(rc));
+	ref->pool = strdup(label.name);
+	if (!ref->pool)
+		return -ENOMEM;
+	return find_members(real, &label, ref, why, len);
+}
+
+/* Where the subvolume's name begins: behind the last colon, unless the whole is a path that exists. */
+static const char *split(const char *source)
+{
+	if (strchr(source, '/') && access(source, F_OK) == 0)
+		return NULL;
+	return strrchr(source, ':');
+}
+
+int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t why_len)
+{
+	const char *colon = split(source);
+	cleanup_free char *pool = NULL;
+
+	memset(ref, 0, sizeof(*ref));
+	if (why_len)
+		*why = '\0';
+	pool = colon ? strndup(source, (size_t)(colon - source)) : strdup(source);
+	if (!pool)
+		return -ENOMEM;
+	if (colon && colon[1])
+		ref->subvolume = strdup(colon + 1);
+	else if (colon)
+		return refuse(-EINVAL, why, why_len, "\"%s\" has no name behind its colon; write POOL:SUBVOLUME",
+			      source);
+	if (strchr(pool, '/'))
+		return parse_path(pool, ref, why, why_len);
+	if (!label_name_valid(pool))
+		return refuse(-EINVAL, why, why_len,
+			      "\"%s\" is no name of a pool (1 to 63 of A-Z a-z 0-9 . _ -) and no path (one with a /)",
+			      pool);
+	ref->pool = take_ptr(pool);
+	return 0;
+}
+
+void pool_ref_free(struct pool_ref *ref)
+{
+	for (char **d = ref->devices; d && *d; d++)
+		free(*d);
+	free(ref->devices);
+	free(ref->pool);
+	free(ref->subvolume);
+	memset(ref, 0, sizeof(*ref));
+}

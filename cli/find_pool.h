@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From what people type to a pool: POOL[:SUBVOLUME], where POOL is a name, or
+ * a device or file that is a member of it.
+ */
+#ifndef NVFS_CLI_FIND_POOL_H
+#define NVFS_CLI_FIND_POOL_H
+
+#include <stddef.h>
+
+struct pool_ref {
+	char *pool;       /* its name */
+	char *subvolume;  /* or NULL when the source named none */
+	char **devices;   /* the members' paths when the source was a path, else NULL; NULL-terminated */
+};
+
+/*
+ * Take apart and look up a source. For a path the label is read and, when the pool has more devices, the other
+ * members are looked for among the machine's block devices and beside the file. 0; or -errno and why has the sentence. Free with pool_ref_free() in
+ * both cases.
+ */
+int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t why_len);
+void pool_ref_free(struct pool_ref *ref);
+
+#endif

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the programs say to people: one line that begins with the program's name. */
+#ifndef NVFS_CLI_REPORT_H
+#define NVFS_CLI_REPORT_H
+
+/* "mkfs.nvfs: text" to stderr. */
+void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same and exit. */
+void die(int status, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+
+#endif

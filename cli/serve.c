@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/serve.h"
+#include "io/cleanup.h"
+
+/* Run a program to its end; its exit status, or -errno. */
+static int run(char *const argv[])
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		execv(argv[0], argv);
+		_exit(127);
+	}
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+static bool systemd_runs(void)
+{
+	return access("/run/systemd/system", F_OK) == 0;
+}
+
+/*
+ * The unit reads /etc/nvfs/POOL.conf. For a pool that was named by its devices and has no such file, one that lasts until the next
+ * boot says where it is.
+ */
+static int write_runtime_config(const struct pool_ref *ref)
+{
+	char path[PATH_MAX];
+	cleanup_file FILE *f = NULL;
+
+	snprintf(path, sizeof(path), "%s/%s.conf", NVFS_CONF_DIR, ref->pool);
+	if (!ref->devices || access(path, F_OK) == 0)
+		return 0;
+	if (mkdir(NVFS_RUN_DIR, 0755) && errno != EEXIST)
+		return -errno;
+	snprintf(path, sizeof(path), "%s/%s.conf", NVFS_RUN_DIR, ref->pool);
+	f = fopen(path, "we");
+	if (!f)
+		return -errno;
+	fputs("devices =", f);
+	for (char **d = ref->devices; *d; d++)
+		fprintf(f, " %s", *d);
+	fputc('\n', f);
+	return fflush(f) ? -errno : 0;
+}
+
+static int start_by_systemd(const struct pool_ref *ref, char *why, size_t len)
+{
+	char program[] = "/usr/bin/systemctl", verb[] = "start", unit[128];
+	char *const argv[] = {program, verb, unit, NULL};
+	int rc = write_runtime_config(ref);
+
+	if (rc) {
+		snprintf(why, len, "cannot write %s/%s.conf: %s", NVFS_RUN_DIR, ref->pool, strerror(-rc));
+		return rc;
+	}
+	snprintf(unit, sizeof(unit), "nvfsd@%s.service", ref->pool);
+	rc = run(argv);
+	if (rc == 0)
+		return 0;
+	snprintf(why, len, "%s did not start; \"journalctl -u %s\" says why", unit, unit);
+	return -ECONNREFUSED;
+}
+
+/* nvfsd of the same build when this program was not installed, else the installed one. */
+static void daemon_path(char *path, size_t len)
+{
+	ssize_t n = readlink("/proc/self/exe", path, len - 1);
+	char *slash;
+
+	if (n > 0) {
+		path[n] = '\0';
+		slash = strrchr(path, '/');
+		if (slash && (size_t)(slash - path) + sizeof("/nvfsd") <= len) {
+			strcpy(slash, "/nvfsd");
+			if (access(path, X_OK) == 0)
+				return;
+		}
+	}
+	snprintf(path, len, "%s/nvfsd", NVFS_SBIN_DIR);
+}
+
+static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
+{
+	char path[PATH_MAX];
+	char *argv[2 + 64 + 1] = {path};
+	unsigned n = 1;
+	int rc;
+
+	daemon_path(path, sizeof(path));
+	if (ref->devices)
+		for (char **d = ref->devices; *d && n < 65; d++)
+			argv[n++] = *d;
+	else
+		argv[n++] = ref->pool;
+	fflush(NULL);
+	rc = run(argv);
+	if (rc == 0)
+		return 0;
+	if (rc == 127)
+		snprintf(why, len, "cannot run %s: is nvfs installed?", path);
+	else
+		snprintf(why, len, "nvfsd did not start for pool %s; its message is above", ref->pool);
+	return -ECONNREFUSED;
+}
+
+int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len)
+{
+	int rc = client_connect(ref->pool, out);
+
+	if (rc == -ESRCH && start) {
+		rc = systemd_runs() ? start_by_systemd(ref, why, why_len) : start_daemon(ref, why, why_len);
+		if (rc)
+			return rc;
+		rc = client_connect(ref->pool, out);
+	}
+	if (rc == -ESRCH)
+		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool,
+			 ref->pool);
+	else if (rc == -EACCES)
+		snprintf(why, why_len, "you may not use the control socket of pool %s; root and its control_group may",
+			 ref->pool);
+	else if (rc)
+		snprintf(why, why_len, "cannot reach the daemon of pool %s: %s", ref->pool, strerror(-rc));
+	return rc;
+}
+
+int serve_subvolume(struct client *c, const struct pool_ref *ref, char **name, char *why, size_t why_len)
+{
+	json_t *reply, *list;
+	int rc;
+
+	*name = NULL;
+	if (ref->subvolume) {
+		*name = strdup(ref->subvolume);
+		return *name ? 0 : -ENOMEM;
+	}
+	rc = client_call(c, json_pack("{s:s}", "op", "subvolume.list"), -1, &reply);
+	if (rc) {
+		snprintf(why, why_len, "%s", client_message(c));
+		return rc;
+	}
+	list = json_object_get(reply, "subvolumes");
+	if (json_array_size(list) == 1) {
+		const char *only = json_string_value(json_object_get(json_array_get(list, 0), "name"));
+
+		*name = only ? strdup(only) : NULL;
+	} else if (json_array_size(list) == 0) {
+		snprintf(why, why_len, "pool %s has no subvolume yet; make one: nvfs subvolume create %s:NAME --size SIZE",
+			 ref->pool, ref->pool);
+	} else {
+		snprintf(why, why_len, "pool %s has %zu subvolumes; say which: %s:NAME (nvfs subvolume list %s shows them)",
+			 ref->pool, json_array_size(list), ref->pool, ref->pool);
+	}
+	json_decref(reply);
+	return *name ? 0 : -EINVAL;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reaching the daemon of a pool, and having it started. */
+#ifndef NVFS_CLI_SERVE_H
+#define NVFS_CLI_SERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cli/find_pool.h"
+#include "fs/client.h"
+
+/*
+ * Connect to the daemon of ref->pool; when nobody serves it and start is set, have it started first: by systemd where that runs the
+ * machine, else by running nvfsd, which puts itself into the background when it serves. 0 or -errno and why has the sentence.
+ */
+int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len);
+
+/*
+ * The subvolume that ref means: its own, or the pool's only one. 0 and *name (free it), -ENOENT or -EINVAL with why.
+ */
+int serve_subvolume(struct client *c, const struct pool_ref *ref, char **name, char *why, size_t why_len);
+
+#endif
