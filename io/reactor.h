@@ -192,8 +192,8 @@ void reactor_source_remove(struct reactor *r, struct reactor_source *s);
 /*
  * Make [base, base + len_bytes) known to the kernel: requests on this reactor
  * whose buf lies inside use READ_FIXED and WRITE_FIXED by themselves. Both
- * multiples of 4096; at most 16 GiB in all. The memory stays mapped until the
- * reactor is destroyed. 0 also when the kernel refuses (RLIMIT_MEMLOCK): then
+ * multiples of 4096; at most 16 GiB in all. All of it is resident from now on,
+ * whether it is used or not, and stays mapped until the reactor is destroyed. 0 also when the kernel refuses (RLIMIT_MEMLOCK): then
  * the requests are plain ones, and one line was logged. -EINVAL for alignment,
  * -ENOSPC beyond the limit. Before the first run or on the reactor thread.
  */

@@ -386,6 +386,38 @@ START_TEST(poll_reports_hangup)
 }
 END_TEST
 
+#define MANY_POLLS 3000u
+
+static unsigned many_called;
+
+static void count_and_remove(struct reactor *r, struct reactor_poll *p, unsigned revents)
+{
+	many_called += revents & POLLIN;
+	reactor_poll_remove(r, p);
+}
+
+/* All of them fire at once: more than both queues of the ring hold. */
+START_TEST(more_polls_than_the_ring_holds)
+{
+	static struct reactor_poll polls[MANY_POLLS];
+	struct reactor_options opts = { .entries = 32 };
+	struct reactor *r;
+	int fds[2];
+
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	ck_assert_int_eq(pipe(fds), 0);
+	for (unsigned i = 0; i < MANY_POLLS; i++)
+		reactor_poll_add(r, &polls[i], fds[0], POLLIN, count_and_remove);
+	ck_assert_int_eq(reactor_run_once(r, 2 * MS), 0);
+	ck_assert_int_eq(write(fds[1], "a", 1), 1);
+	run_until(r, &many_called, MANY_POLLS);
+	ck_assert_uint_eq(many_called, MANY_POLLS);
+	close(fds[0]);
+	close(fds[1]);
+	reactor_destroy(r);
+}
+END_TEST
+
 struct pipe_source {
 	struct reactor_source s;
 	unsigned bytes, asked;
@@ -504,6 +536,6 @@ int main(void)
 			stop_before_run_and_twice, deferred_in_order_and_in_the_next_iteration,
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
-			poll_removed_while_armed, poll_reports_hangup,
+			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
 			source_wakes_a_sleeping_reactor, idle_reactor_uses_no_cpu, NULL);
 }
