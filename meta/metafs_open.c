@@ -452,6 +452,13 @@ unsigned metafs_room(struct metafs *mf)
 	return mf->share_blocks ? (unsigned)(room * 8 / mf->share_blocks) : 0;
 }
 
+uint64_t metafs_free_bytes(struct metafs *mf)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);
+
+	return (mf->alloc.free_blocks + mf->pending_blocks) * MF_BLOCK;
+}
+
 /* The newest one counts: it is what a flush of the memtables ends. */
 bool metafs_wal_full(struct metafs *mf)
 {

@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * RocksDB by its C interface. A batch is in the log of metafs when db_write() returns, so making
+ * it durable is metafs's business alone and never waits for RocksDB's locks: db_sync().
+ */
+#include "config.h"
+
+#include "meta/db.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/cleanup.h"
+#include "io/log.h"
+#include "meta/db_internal.h"
+#include "meta/metafs.h"
+
+#define READ_TIER_CACHE 1
+#define MULTI_MAX 32u
+
+struct db_batch {
+	rocksdb_writebatch_t *rep;
+};
+
+/* ---- Errors ---- */
+
+/* RocksDB's C interface gives errors as text only; these words are the same in all versions. */
+static int error_number(const char *message)
+{
+	if (strstr(message, "Result incomplete") || strstr(message, "Operation aborted"))
+		return -EAGAIN;
+	if (strstr(message, "No space left on device") || strstr(message, "Space limit reached"))
+		return -ENOSPC;
+	if (strstr(message, "read only mode"))
+		return -EROFS;
+	return -EIO;
+}
+
+int db_error(char *message)
+{
+	int err;
+
+	if (!message)
+		return 0;
+	err = error_number(message);
+	if (err != -EAGAIN)
+		log_error("metadata store: %s", message);
+	free(message);
+	return err;
+}
+
+/* At open a message that is not about a device means that the database itself is wrong. */
+static int open_error(char *message)
+{
+	bool damaged = message && (strstr(message, "Corruption") || strstr(message, "Invalid argument"));
+	int err = db_error(message);
+
+	return err == -EIO && damaged ? -EINVAL : err;
+}
+
+/* ---- The flusher ---- */
+
+static void flush_all(struct db *db, bool wait)
+{
+	rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+
+	rocksdb_flushoptions_set_wait(options, wait);
+	for (int i = 0; i < DB_CFS; i++) {
+		char *message = NULL;
+
+		rocksdb_flush_cf(db->rocks, options, db->handle[i], &message);
+		db_error(message);
+	}
+	rocksdb_flushoptions_destroy(options);
+}
+
+static void *flusher_main(void *arg)
+{
+	struct db *db = arg;
+
+	pthread_mutex_lock(&db->lock);
+	while (!db->stop) {
+		if (!db->wanted) {
+			pthread_cond_wait(&db->wake, &db->lock);
+			continue;
+		}
+		pthread_mutex_unlock(&db->lock);
+		flush_all(db, true);
+		pthread_mutex_lock(&db->lock);
+		db->wanted = false;
+	}
+	pthread_mutex_unlock(&db->lock);
+	return NULL;
+}
+
+static void flusher_wake(struct db *db)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&db->lock);
+
+	if (db->wanted)
+		return;
+	db->wanted = true;
+	pthread_cond_signal(&db->wake);
+}
+
+static void flusher_stop(struct db *db)
+{
+	if (!db->flusher_runs)
+		return;
+	pthread_mutex_lock(&db->lock);
+	db->stop = true;
+	pthread_cond_signal(&db->wake);
+	pthread_mutex_unlock(&db->lock);
+	pthread_join(db->flusher, NULL);
+	db->flusher_runs = false;
+}
+
+static int flusher_start(struct db *db)
+{
+	int err = pthread_create(&db->flusher, NULL, flusher_main, db);
+
+	db->flusher_runs = !err;
+	return -err;
+}
+
+/* ---- Open and close ---- */
+
+static void make_read_options(struct db *db)
+{
+	db->read = rocksdb_readoptions_create();
+	db->read_cached = rocksdb_readoptions_create();
+	rocksdb_readoptions_set_read_tier(db->read_cached, READ_TIER_CACHE);
+	db->write = rocksdb_writeoptions_create();
+	db->write_no_slowdown = rocksdb_writeoptions_create();
+	rocksdb_writeoptions_set_no_slowdown(db->write_no_slowdown, 1);
+}
+
+static int check_presence(struct db *db, const struct db_options *options)
+{
+	struct metafs_stat st;
+	bool there = !metafs_stat(db->mf, "CURRENT", &st);
+
+	if (there && options->create)
+		return -EEXIST;
+	return !there && !options->create ? -ENOENT : 0;
+}
+
+static int open_rocks(struct db *db)
+{
+	const rocksdb_options_t *cf[DB_CFS];
+	char *message = NULL;
+
+	for (int i = 0; i < DB_CFS; i++)
+		cf[i] = db->settings.cf[i];
+	if (db->read_only)
+		db->rocks = rocksdb_open_for_read_only_column_families(
+			db->settings.base, db->path, DB_CFS, db_cf_name, cf, db->handle, 0, &message);
+	else
+		db->rocks = rocksdb_open_column_families(db->settings.base, db->path, DB_CFS,
+							 db_cf_name, cf, db->handle, &message);
+	return open_error(message);
+}
+
+static int open_all(struct db *db, const struct db_options *options)
+{
+	struct metafs_stats stats;
+	int err = check_presence(db, options);
+
+	if (err)
+		return err;
+	metafs_stats(db->mf, &stats);
+	err = env_attach(db->mf, db->path);
+	if (!err)
+		err = db_settings_init(&db->settings, options, stats.share_bytes);
+	if (err)
+		return err;
+	make_read_options(db);
+	err = open_rocks(db);
+	return err || db->read_only ? err : flusher_start(db);
+}
+
+int db_open(struct metafs *mf, const struct db_options *options, struct db **out)
+{
+	struct db *db = calloc(1, sizeof(*db));
+	int err;
+
+	if (!db)
+		return -ENOMEM;
+	db->mf = mf;
+	db->read_only = options->read_only;
+	pthread_mutex_init(&db->lock, NULL);
+	pthread_cond_init(&db->wake, NULL);
+	err = open_all(db, options);
+	if (err) {
+		db_close(db);
+		return err;
+	}
+	*out = db;
+	return 0;
+}
+
+void db_close(struct db *db)
+{
+	if (!db)
+		return;
+	flusher_stop(db);
+	for (int i = 0; i < DB_CFS; i++)
+		if (db->rocks && db->handle[i])
+			rocksdb_column_family_handle_destroy(db->handle[i]);
+	if (db->rocks)
+		rocksdb_close(db->rocks);
+	if (db->read) {
+		rocksdb_readoptions_destroy(db->read);
+		rocksdb_readoptions_destroy(db->read_cached);
+		rocksdb_writeoptions_destroy(db->write);
+		rocksdb_writeoptions_destroy(db->write_no_slowdown);
+	}
+	db_settings_free(&db->settings);
+	if (db->path[0])
+		env_detach(db->path);
+	pthread_cond_destroy(&db->wake);
+	pthread_mutex_destroy(&db->lock);
+	free(db);
+}
+
+/* ---- Values ---- */
+
+static void value_set(struct db_value *value, rocksdb_pinnableslice_t *pin)
+{
+	value->pin = pin;
+	value->data = rocksdb_pinnableslice_value(pin, &value->len);
+}
+
+void db_value_release(struct db_value *value)
+{
+	if (value->pin)
+		rocksdb_pinnableslice_destroy(value->pin);
+	memset(value, 0, sizeof(*value));
+}
+
+static const rocksdb_readoptions_t *read_options(const struct db *db, unsigned flags)
+{
+	return flags & DB_CACHED_ONLY ? db->read_cached : db->read;
+}
+
+int db_get(struct db *db, enum db_cf cf, const void *key, size_t key_len, unsigned flags,
+	   struct db_value *out)
+{
+	char *message = NULL;
+	rocksdb_pinnableslice_t *pin = rocksdb_get_pinned_cf(
+		db->rocks, read_options(db, flags), db_handle(db, cf), key, key_len, &message);
+
+	memset(out, 0, sizeof(*out));
+	if (pin)
+		value_set(out, pin);
+	else
+		return message ? db_error(message) : -ENOENT;
+	return 0;
+}
+
+static int worse(int sum, int result)
+{
+	if (sum == -EAGAIN || result == 0 || result == -ENOENT)
+		return sum;
+	return result == -EAGAIN || !sum ? result : sum;
+}
+
+static int multi_get_part(struct db *db, enum db_cf cf, size_t n, const struct db_key *keys,
+			  unsigned flags, struct db_value *values, int *results)
+{
+	const char *data[MULTI_MAX];
+	size_t lens[MULTI_MAX];
+	rocksdb_pinnableslice_t *pins[MULTI_MAX];
+	char *messages[MULTI_MAX];
+	int sum = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		data[i] = keys[i].data;
+		lens[i] = keys[i].len;
+	}
+	rocksdb_batched_multi_get_cf(db->rocks, read_options(db, flags), db_handle(db, cf), n, data,
+				     lens, pins, messages, false);
+	for (size_t i = 0; i < n; i++) {
+		memset(&values[i], 0, sizeof(values[i]));
+		if (pins[i])
+			value_set(&values[i], pins[i]);
+		results[i] = pins[i] ? 0 : messages[i] ? db_error(messages[i]) : -ENOENT;
+		sum = worse(sum, results[i]);
+	}
+	return sum;
+}
+
+int db_multi_get(struct db *db, enum db_cf cf, size_t n, const struct db_key *keys, unsigned flags,
+		 struct db_value *values, int *results)
+{
+	int sum = 0;
+
+	for (size_t i = 0; i < n; i += MULTI_MAX) {
+		size_t part = n - i < MULTI_MAX ? n - i : MULTI_MAX;
+
+		sum = worse(sum, multi_get_part(db, cf, part, keys + i, flags, values + i,
+						results + i));
+	}
+	return sum;
+}
+
+/* ---- Writing ---- */
+
+struct db_batch *db_batch_new(void)
+{
+	struct db_batch *batch = malloc(sizeof(*batch));
+
+	if (batch)
+		batch->rep = rocksdb_writebatch_create();
+	return batch;
+}
+
+void db_batch_free(struct db_batch *batch)
+{
+	if (!batch)
+		return;
+	rocksdb_writebatch_destroy(batch->rep);
+	free(batch);
+}
+
+void db_batch_put(struct db *db, struct db_batch *batch, enum db_cf cf, const void *key,
+		  size_t key_len, const void *value, size_t value_len)
+{
+	rocksdb_writebatch_put_cf(batch->rep, db_handle(db, cf), key, key_len, value, value_len);
+}
+
+void db_batch_delete(struct db *db, struct db_batch *batch, enum db_cf cf, const void *key,
+		     size_t key_len)
+{
+	rocksdb_writebatch_delete_cf(batch->rep, db_handle(db, cf), key, key_len);
+}
+
+void db_batch_merge(struct db *db, struct db_batch *batch, enum db_cf cf, const void *key,
+		    size_t key_len, const void *operand, size_t operand_len)
+{
+	rocksdb_writebatch_merge_cf(batch->rep, db_handle(db, cf), key, key_len, operand,
+				    operand_len);
+}
+
+void db_batch_delete_range(struct db *db, struct db_batch *batch, enum db_cf cf, const void *start,
+			   size_t start_len, const void *end, size_t end_len)
+{
+	rocksdb_writebatch_delete_range_cf(batch->rep, db_handle(db, cf), start, start_len, end,
+					   end_len);
+}
+
+void db_batch_clear(struct db_batch *batch)
+{
+	rocksdb_writebatch_clear(batch->rep);
+}
+
+size_t db_batch_bytes(const struct db_batch *batch)
+{
+	size_t len = 0;
+
+	rocksdb_writebatch_data(batch->rep, &len);
+	return len;
+}
+
+size_t db_batch_count(const struct db_batch *batch)
+{
+	return (size_t)rocksdb_writebatch_count(batch->rep);
+}
+
+int db_write(struct db *db, struct db_batch *batch, unsigned flags)
+{
+	char *message = NULL;
+
+	if (db->read_only)
+		return -EROFS;
+	rocksdb_write(db->rocks, flags & DB_NO_SLOWDOWN ? db->write_no_slowdown : db->write,
+		      batch->rep, &message);
+	return db_error(message);
+}
+
+int db_sync(struct db *db)
+{
+	int err;
+
+	if (db->read_only)
+		return -EROFS;
+	err = metafs_sync(db->mf);
+	/* Each sync closes a block of the log, so the log may be full long before the memtables. */
+	if (!err && metafs_wal_full(db->mf))
+		flusher_wake(db);
+	return err;
+}
+
+int db_flush(struct db *db)
+{
+	rocksdb_flushoptions_t *options;
+	int err = 0;
+
+	if (db->read_only)
+		return -EROFS;
+	options = rocksdb_flushoptions_create();
+	rocksdb_flushoptions_set_wait(options, 1);
+	for (int i = 0; i < DB_CFS && !err; i++) {
+		char *message = NULL;
+
+		rocksdb_flush_cf(db->rocks, options, db->handle[i], &message);
+		err = db_error(message);
+	}
+	rocksdb_flushoptions_destroy(options);
+	return err;
+}
+
+int db_compact(struct db *db)
+{
+	if (db->read_only)
+		return -EROFS;
+	for (int i = 0; i < DB_CFS; i++)
+		rocksdb_compact_range_cf(db->rocks, db->handle[i], NULL, 0, NULL, 0);
+	return 0;
+}
+
+/* ---- State ---- */
+
+static uint64_t property(const struct db *db, int cf, const char *name)
+{
+	uint64_t value = 0;
+
+	if (rocksdb_property_int_cf(db->rocks, db->handle[cf], name, &value))
+		return 0;
+	return value;
+}
+
+void db_stats(struct db *db, struct db_stats *out)
+{
+	struct metafs_stats fs;
+
+	memset(out, 0, sizeof(*out));
+	metafs_stats(db->mf, &fs);
+	out->wal_bytes = fs.wal_blocks * METAFS_LOG_BLOCK_BYTES;
+	out->block_cache_bytes = rocksdb_cache_get_usage(db->settings.cache);
+	for (int i = 0; i < DB_CFS; i++) {
+		out->memtable_bytes += property(db, i, "rocksdb.size-all-mem-tables");
+		out->table_reader_bytes += property(db, i, "rocksdb.estimate-table-readers-mem");
+		out->sst_bytes += property(db, i, "rocksdb.total-sst-files-size");
+		out->pending_compaction_bytes +=
+			property(db, i, "rocksdb.estimate-pending-compaction-bytes");
+		if (i)
+			out->keys_estimate[i - 1] = property(db, i, "rocksdb.estimate-num-keys");
+	}
+	out->stopped = property(db, 0, "rocksdb.is-write-stopped");
+	out->failed = property(db, 0, "rocksdb.background-errors") || fs.failed;
+}
