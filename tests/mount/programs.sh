@@ -11,6 +11,7 @@ TEST_TIMEOUT=400
 make_pool 4G
 make_subvolume work --size 3G
 mount_subvolume work suid,dev
+# shellcheck disable=SC2154	# mount_subvolume sets it
 at=$MNT_work
 
 # Clone, rewrite, repack and check the project's own history.

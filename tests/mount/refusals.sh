@@ -8,6 +8,7 @@
 make_pool 512M
 make_subvolume data --size 64M
 mount_subvolume data
+MNT_data=${MNT_data:?}
 
 # refused PATTERN COMMAND...: fails with one line on stderr that matches.
 refused() {
