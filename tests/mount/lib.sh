@@ -44,7 +44,7 @@ skip_suite() {
 
 [ "$(id -u)" -eq 0 ] || skip_suite "needs root"
 [ -c /dev/fuse ] || skip_suite "no /dev/fuse"
-for p in mkfs.nvfs mount.nvfs fsck.nvfs nvfsd nvfs; do
+for p in mkfs.nvfs mount.nvfs umount.fuse.nvfs fsck.nvfs nvfsd nvfs; do
 	command -v "$p" >/dev/null || die "$p is not in $NVFS_PREFIX"
 done
 
@@ -164,9 +164,15 @@ mount_subvolume() {
 	printf -v "MNT_${name//[^A-Za-z0-9_]/_}" %s "$dir"
 }
 
+# What umount(8) does once the helper is installed where it looks: commits, unmounts, and returns
+# when the subvolume is closed.
+unmount_dir() {
+	timeout 120 umount.fuse.nvfs "$1"
+}
+
 # unmount_subvolume NAME [DIR]
 unmount_subvolume() {
-	timeout 120 umount "${2:-$WORK/mnt-$1}"
+	unmount_dir "${2:-$WORK/mnt-$1}"
 }
 
 # A fresh page cache and daemon-side state of one mount.
@@ -271,7 +277,10 @@ check_pool() {
 	local i bad=0
 	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
 		is_mounted "${MOUNTS[i]}" || continue
-		timeout 120 umount "${MOUNTS[i]}" || bad=1
+		case $(findmnt -n -o FSTYPE --mountpoint "${MOUNTS[i]}") in
+		fuse.nvfs) unmount_dir "${MOUNTS[i]}" || bad=1 ;;
+		*) umount "${MOUNTS[i]}" || bad=1 ;;
+		esac
 	done
 	[ $bad = 0 ] || { FAILED=$((FAILED + 1)); echo "not ok unmount_everything"; }
 	for i in ${POOLS[@]+"${POOLS[@]}"}; do
