@@ -120,7 +120,10 @@ debootstrap_and_dpkg_work() {
 	local mirror root=$at/debian
 	mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
 		grep -oE 'https?://[^ ]+/debian/?( |$)' | head -1)
-	mirror=${mirror:-http://deb.debian.org/debian}
+	[ -n "$mirror" ] || {
+		echo "apt's sources name no Debian mirror"
+		exit 77
+	}
 	debootstrap --variant=minbase bookworm "$root" "${mirror%% *}" >debootstrap.log 2>&1 || {
 		tail -5 debootstrap.log
 		grep -qE "(Failed getting release|Couldn't download)" debootstrap.log && {
