@@ -89,6 +89,9 @@ void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off
 	/* Pages of the cache, written back by the kernel: whose flags these are is chance. */
 	if (in->write_flags & FUSE_WRITE_CACHE)
 		c->flags &= ~(unsigned)(DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
+	/* With its write-back cache the kernel keeps the times and sends them by itself. */
+	if ((in->write_flags & FUSE_WRITE_CACHE) && session_writeback(c->request->session))
+		c->flags |= DATA_KEEP_TIMES;
 	call_run(c);
 }
 
@@ -168,7 +171,13 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fus
 	(void)fi;
 	c->offset = (uint64_t)off;
 	c->flags = (unsigned)whence;
-	if (whence == SEEK_DATA || whence == SEEK_HOLE)
+	/*
+	 * The kernel asks without writing back what it holds: with its write-back cache, what was just
+	 * written would be called a hole, and cp(1) would leave it out. ENOSYS makes it answer by the size.
+	 */
+	if (session_writeback(c->request->session))
+		call_done(c, -ENOSYS);
+	else if (whence == SEEK_DATA || whence == SEEK_HOLE)
 		call_run(c);
 	else
 		call_done(c, -EINVAL);

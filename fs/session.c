@@ -514,6 +514,11 @@ uint32_t session_number(const struct session *s)
 	return s->options.number;
 }
 
+bool session_writeback(const struct session *s)
+{
+	return s->options.writeback;
+}
+
 bool session_parallel_dio(const struct session *s)
 {
 	return s->options.parallel_dio;

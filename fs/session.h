@@ -80,6 +80,7 @@ void session_destroy(struct session *s);
 void *session_arg(const struct session *s);
 const char *session_name(const struct session *s);
 uint32_t session_number(const struct session *s);
+bool session_writeback(const struct session *s);
 bool session_parallel_dio(const struct session *s);
 bool session_setxattr_ext(const struct session *s); /* struct fuse_setxattr_in has its longer form */
 

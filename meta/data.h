@@ -20,6 +20,7 @@ enum data_flags {
 	DATA_SYNC = 1 << 1,        /* O_SYNC: durable with all metadata before the answer */
 	DATA_DSYNC = 1 << 2,       /* O_DSYNC */
 	DATA_KILL_SUIDGID = 1 << 3,
+	DATA_KEEP_TIMES = 1 << 4,  /* mtime and ctime stay as they are: the kernel sets them */
 };
 
 /*

@@ -744,6 +744,7 @@ ssize_t data_read(struct op *op, uint64_t ino, uint64_t offset, size_t len, unsi
 ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf, size_t len,
 		   unsigned flags)
 {
+	struct timespec mtime, ctime;
 	struct node *n;
 	int err;
 
@@ -752,6 +753,8 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 	n = find(op->sv, ino);
 	if (!n)
 		return -ENOENT;
+	mtime = n->attr.mtime;
+	ctime = n->attr.ctime;
 	err = offset + len > n->attr.size_bytes ? resize(op->sv, n, offset + len) : 0;
 	if (err)
 		return err;
@@ -760,6 +763,10 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 	if (flags & DATA_KILL_SUIDGID)
 		kill_suidgid(n);
 	changed(op->sv, n);
+	if (flags & DATA_KEEP_TIMES) {
+		n->attr.mtime = mtime;
+		n->attr.ctime = ctime;
+	}
 	return (ssize_t)len;
 }
 

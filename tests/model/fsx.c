@@ -19,12 +19,14 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -46,7 +48,7 @@ static struct {
 	unsigned files;
 	uint64_t remount_every, drop_every, fsync_every;
 	const char *remount;
-	bool direct, mapped, keep;
+	bool direct, mapped, keep, fuse;
 	unsigned long skipped; /* bits by number of the operation */
 } opt = {
 	.ops = 10000,
@@ -418,6 +420,9 @@ static void do_seek(struct file *f)
 	uint64_t end = opt.base + f->size, at = f->size ? opt.base + model_below(f->size) : 0;
 	off_t data, hole;
 
+	/* Linux asks a FUSE server about holes without sending it what is dirty in mappings first. */
+	if (opt.fuse && f->map)
+		must(!msync(f->map, opt.size, MS_SYNC), f, "msync");
 	model_op("seek %s from %#llx (size %#llx)", file_name(f), (unsigned long long)at, (unsigned long long)f->size);
 	while (f->size && at < end) {
 		data = lseek(f->fd, (off_t)at, SEEK_DATA);
@@ -746,6 +751,7 @@ static int usage(void)
 
 static int parse(int argc, char **argv)
 {
+	struct statfs sfs;
 	int which, index = 0;
 
 	opt.seed = (uint64_t)time(NULL) * 1000 + (uint64_t)getpid() % 1000;
@@ -758,6 +764,7 @@ static int parse(int argc, char **argv)
 	    opt.base % BLOCK || opt.max_len < BLOCK || opt.max_len > opt.size)
 		return usage();
 	opt.dir = argv[optind];
+	opt.fuse = !statfs(opt.dir, &sfs) && sfs.f_type == FUSE_SUPER_MAGIC;
 	if (!opt.remount_every)
 		opt.remount_every = 5000;
 	model_set_repeat(argc, argv, opt.seed);

@@ -2,8 +2,8 @@
 /*
  * nvfs-ops: runs the cases of ops_*.c on a directory and checks them, or on two directories and compares.
  *
- *     nvfs-ops DIR [--as UID:GID] [--only NAME]... [--verbose]
- *     nvfs-ops --compare DIR DIR_OF_REFERENCE [--as UID:GID] [--only NAME]...
+ *     nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]
+ *     nvfs-ops --compare DIR DIR_OF_REFERENCE [--as UID:GID] [--only NAME]... [--skip NAME]...
  *     nvfs-ops --list
  *
  * One line per case: `ok NAME`, `not ok NAME reason`, `skip NAME reason`. Exit status 0 when none failed, 1 when one
@@ -57,8 +57,8 @@ struct options {
 	bool verbose;
 	uid_t uid;
 	gid_t gid;
-	const char *only[64];
-	unsigned only_count;
+	const char *only[64], *skip[64];
+	unsigned only_count, skip_count;
 };
 
 struct counts {
@@ -72,6 +72,9 @@ static bool wanted(const struct options *o, const struct op_case *oc)
 		return false;
 	if ((oc->flags & OPS_COMPARE) && !o->compare && !o->list)
 		return false;
+	for (unsigned i = 0; i < o->skip_count; i++)
+		if (!fnmatch(o->skip[i], oc->name, 0))
+			return false;
 	for (unsigned i = 0; i < o->only_count; i++)
 		if (!fnmatch(o->only[i], oc->name, 0))
 			return true;
@@ -194,8 +197,8 @@ static void run_compare(const struct options *o, const struct op_case *oc, struc
 
 static int usage(void)
 {
-	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--verbose]\n"
-	      "       nvfs-ops --compare DIR REFERENCE [--as UID:GID] [--only NAME]... [--verbose]\n"
+	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]\n"
+	      "       nvfs-ops --compare DIR REFERENCE [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]\n"
 	      "       nvfs-ops --list\n",
 	      stderr);
 	return 2;
@@ -206,7 +209,8 @@ static int parse(int argc, char **argv, struct options *o)
 	static const struct option longs[] = {
 		{"as", required_argument, NULL, 'a'},  {"only", required_argument, NULL, 'o'},
 		{"compare", no_argument, NULL, 'c'},   {"list", no_argument, NULL, 'l'},
-		{"verbose", no_argument, NULL, 'v'},   {NULL, 0, NULL, 0},
+		{"verbose", no_argument, NULL, 'v'},   {"skip", required_argument, NULL, 's'},
+		{NULL, 0, NULL, 0},
 	};
 	int opt;
 
@@ -217,6 +221,8 @@ static int parse(int argc, char **argv, struct options *o)
 			return usage();
 		else if (opt == 'o' && o->only_count < sizeof(o->only) / sizeof(o->only[0]))
 			o->only[o->only_count++] = optarg;
+		else if (opt == 's' && o->skip_count < sizeof(o->skip) / sizeof(o->skip[0]))
+			o->skip[o->skip_count++] = optarg;
 		else if (opt == 'c')
 			o->compare = true;
 		else if (opt == 'l')
