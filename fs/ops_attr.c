@@ -261,13 +261,19 @@ void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 	call_run(c);
 }
 
+static const char acl_prefix[] = "system.posix_acl_";
+
 static void removexattr_run(struct op *op)
 {
 	struct call *c = call_of(op);
 	int err = xattr_remove(op, c->ino, c->name);
 
-	if (err != META_WAIT)
-		call_done(c, err);
+	if (err == META_WAIT)
+		return;
+	/* To take away an ACL that is not there is no error (as in ext4 and XFS). */
+	if (err == -ENODATA && !strncmp(c->name, acl_prefix, sizeof(acl_prefix) - 1))
+		err = 0;
+	call_done(c, err);
 }
 
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)

@@ -9,3 +9,6 @@
 {OPS_FS_TMPFS, "mmap_beyond_the_end", NULL, "the page is the file there"},
 {OPS_FS_TMPFS, "zero_range", NULL, "tmpfs has no ZERO_RANGE"},
 {OPS_FS_TMPFS, "times_of_data", "ZERO_RANGE", "tmpfs has no ZERO_RANGE"},
+{OPS_FS_FUSE, "xattr_trusted", "xattrs of f:", "a server that allows idmapped mounts is not told who asks for the names"},
+{OPS_FS_FUSE, "chown_clears_setid", "stat f:", "Linux tells no FUSE server of a chown that changes nothing"},
+{OPS_FS_FUSE, "xattr_trusted", "see_names(t, \"f\")", "a server that allows idmapped mounts is not told who asks for the names"},
