@@ -8,6 +8,7 @@
 make_pool 512M
 make_subvolume cache --size 200M
 mount_subvolume cache
+# shellcheck disable=SC2154	# mount_subvolume sets it
 at=$MNT_cache
 
 # Read requests that reached the subvolume so far.

@@ -38,6 +38,7 @@ run_model_as_user() {
 	local name=$1 program=$2 ops=$(($3 * scale))
 	shift 3
 	mount_subvolume plain
+	# shellcheck disable=SC2154	# mount_subvolume sets it
 	install -d -m 755 -o $user -g $user "$MNT_plain/user"
 	TEST_NAME=$name run_test setpriv --reuid $user --regid $user --clear-groups \
 		"$model/$program" "$MNT_plain/user" --ops $ops --seed "$seed" "$@"

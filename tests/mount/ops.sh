@@ -44,6 +44,7 @@ user_dir() {
 make_pool 3G
 make_subvolume ops --size 2G
 mount_subvolume ops
+# shellcheck disable=SC2154	# mount_subvolume sets it
 user_dir "$MNT_ops"
 chmod 755 "$WORK"
 
