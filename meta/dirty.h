@@ -41,6 +41,7 @@ void dirty_put(struct dirty *d, uint32_t slot);
 void *dirty_data(struct dirty *d, uint32_t slot);
 struct dirty_header *dirty_header(struct dirty *d, uint32_t slot);
 uint32_t dirty_free_slots(const struct dirty *d);
+uint32_t dirty_slots(const struct dirty *d); /* all */
 
 /* Slots that an earlier worker left VALID; fn returns 0 to go on. */
 int dirty_each_left(struct dirty *d, int (*fn)(void *arg, uint32_t slot, struct dirty_header *h), void *arg);

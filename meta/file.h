@@ -9,6 +9,7 @@
 #include "meta/inode.h"
 #include "meta/op.h"
 #include "meta/records.h"
+#include "meta/subvol.h"
 
 /*
  * The data side of a regular file in memory: what namespace code needs of it.

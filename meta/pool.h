@@ -79,7 +79,7 @@ int pool_session_end(struct pool *pool, uint32_t session);
 
 /*
  * Make everything durable that was put into RocksDB before this call: data flush, then WAL sync; concurrent calls share one. done is
- * called on reactor r with 0 or -errno; an error is final for the pool: from then on it takes no writes. Any thread.
+ * called on the ticket's reactor (NULL: on the commit thread) with 0 or -errno; an error is final for the pool: from then on it takes no writes. Any thread.
  */
 struct commit_ticket {
 	void (*done)(struct commit_ticket *t, int error);

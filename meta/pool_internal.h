@@ -12,6 +12,7 @@
 #include "meta/label.h"
 #include "meta/metafs.h"
 #include "meta/pool.h"
+#include "meta/records.h"
 #include "meta/space.h"
 
 struct epoch_domain;
@@ -38,8 +39,8 @@ struct pool {
 	void *own_area;                 /* constant: what pool_open() mapped, or NULL */
 	size_t own_area_bytes;
 	_Atomic uint64_t sequence;
-	_Atomic int failed;             /* the first fatal error (a flush or WAL sync failed): no more writes */
-	_Atomic uint64_t checksum_errors, io_errors;
+	_Atomic int failed;             /* the first fatal error, a negative errno (a flush or WAL sync failed): no more writes */
+	_Atomic uint64_t checksum_errors, io_errors, commits;
 	_Atomic uint64_t map_bytes;     /* chunk maps in memory */
 
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */

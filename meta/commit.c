@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The commit thread. What waits when it looks is one commit: it takes the tickets and the space operands of
+ * the batches that were put so far, syncs, applies the operands to the durable counts, and answers. What arrives
+ * meanwhile makes the next one. So however many fsyncs run at the same time, there are at most two commits for
+ * each to wait for, the one under way and its own.
+ *
+ * The operands are taken before the sync begins: a batch whose operands are in the list was written before.
+ */
+#include "config.h"
+
+#include "meta/commit.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/cleanup.h"
+#include "io/log.h"
+#include "meta/pool_internal.h"
+
+struct put_ops {
+	struct space_ops *ops;
+	struct put_ops *next;
+};
+
+struct committer {
+	struct pool *pool;
+	pthread_t thread;
+	pthread_mutex_t lock;           /* leaf; protects what follows */
+	pthread_cond_t work;
+	struct commit_ticket *tickets, **tickets_end;
+	struct put_ops *put, **put_end; /* in the order of their batches */
+	struct put_ops *spare;
+	bool stopping;
+};
+
+static void ticket_answer(struct reactor *r, struct reactor_msg *msg)
+{
+	struct commit_ticket *t = (struct commit_ticket *)((char *)msg - offsetof(struct commit_ticket, msg));
+
+	(void)r;
+	t->done(t, t->error);
+}
+
+static void answer(struct commit_ticket *t, int error)
+{
+	while (t) {
+		struct commit_ticket *next = t->next;
+
+		t->error = error;
+		t->msg.fn = ticket_answer;
+		if (t->reactor)
+			reactor_post(t->reactor, &t->msg);
+		else
+			t->done(t, error);
+		t = next;
+	}
+}
+
+static int pool_sync(struct pool *pool)
+{
+	int none = 0, error = atomic_load(&pool->failed);
+
+	if (error)
+		return error;
+	error = db_sync(pool->db);
+	if (error && atomic_compare_exchange_strong(&pool->failed, &none, error))
+		log_error("pool %s: a commit failed: %s. It takes no more writes: what was not yet committed may be lost; "
+			  "unmount, check the devices and start the pool again",
+			  pool_name(pool), strerror(-error));
+	if (!error)
+		atomic_fetch_add_explicit(&pool->commits, 1, memory_order_relaxed);
+	return error;
+}
+
+/* After a failed commit the operands stay: whether the batches are durable is not known. */
+static void put_committed(struct committer *c, struct put_ops *put, int error)
+{
+	struct put_ops *last = NULL;
+
+	for (struct put_ops *p = put; p; last = p, p = p->next) {
+		if (!error)
+			space_ops_committed(p->ops);
+		space_ops_free(p->ops);
+		p->ops = NULL;
+	}
+	if (!last)
+		return;
+	pthread_mutex_lock(&c->lock);
+	last->next = c->spare;
+	c->spare = put;
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void commit_once(struct committer *c, struct commit_ticket *tickets, struct put_ops *put)
+{
+	int error = pool_sync(c->pool);
+
+	put_committed(c, put, error);
+	answer(tickets, error);
+}
+
+static void *commit_thread(void *arg)
+{
+	struct committer *c = arg;
+
+	pthread_mutex_lock(&c->lock);
+	for (;;) {
+		struct commit_ticket *tickets = c->tickets;
+		struct put_ops *put = c->put;
+
+		if (!tickets && c->stopping)
+			break;
+		if (!tickets) {
+			pthread_cond_wait(&c->work, &c->lock);
+			continue;
+		}
+		c->tickets = NULL;
+		c->tickets_end = &c->tickets;
+		c->put = NULL;
+		c->put_end = &c->put;
+		pthread_mutex_unlock(&c->lock);
+		commit_once(c, tickets, put);
+		pthread_mutex_lock(&c->lock);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+static int start_thread(struct committer *c)
+{
+	sigset_t all, old;
+	int r;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = -pthread_create(&c->thread, NULL, commit_thread, c);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!r)
+		pthread_setname_np(c->thread, "commit");
+	return r;
+}
+
+int committer_start(struct pool *pool, struct committer **out)
+{
+	struct committer *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->pool = pool;
+	c->tickets_end = &c->tickets;
+	c->put_end = &c->put;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->work, NULL);
+	r = start_thread(c);
+	if (r) {
+		pthread_cond_destroy(&c->work);
+		pthread_mutex_destroy(&c->lock);
+		free(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+static void put_ops_free(struct put_ops *p)
+{
+	while (p) {
+		struct put_ops *next = p->next;
+
+		space_ops_free(p->ops);
+		free(p);
+		p = next;
+	}
+}
+
+void committer_stop(struct committer *c)
+{
+	if (!c)
+		return;
+	pthread_mutex_lock(&c->lock);
+	c->stopping = true;
+	pthread_cond_signal(&c->work);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	put_ops_free(c->put);
+	put_ops_free(c->spare);
+	pthread_cond_destroy(&c->work);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+void pool_commit(struct pool *pool, struct commit_ticket *ticket)
+{
+	struct committer *c = pool->committer;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&c->lock);
+
+	ticket->next = NULL;
+	*c->tickets_end = ticket;
+	c->tickets_end = &ticket->next;
+	pthread_cond_signal(&c->work);
+}
+
+static struct put_ops *put_ops_get(struct committer *c)
+{
+	struct put_ops *p = c->spare;
+
+	if (p)
+		c->spare = p->next;
+	else
+		p = malloc(sizeof(*p));
+	return p;
+}
+
+void commit_put_space(struct pool *pool, struct space_ops *ops)
+{
+	struct committer *c = pool->committer;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&c->lock);
+	struct put_ops *p = put_ops_get(c);
+
+	if (!p) {
+		/* What the batch drops stays counted as durable until the next mount: space, not safety. */
+		space_ops_free(ops);
+		return;
+	}
+	p->ops = ops;
+	p->next = NULL;
+	*c->put_end = p;
+	c->put_end = &p->next;
+}
+
+/* ---- For callers that may sleep ---- */
+
+struct sleeper {
+	struct commit_ticket ticket;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool done;
+	int error;
+};
+
+static void sleeper_done(struct commit_ticket *ticket, int error)
+{
+	struct sleeper *s = (struct sleeper *)((char *)ticket - offsetof(struct sleeper, ticket));
+
+	pthread_mutex_lock(&s->lock);
+	s->error = error;
+	s->done = true;
+	pthread_cond_signal(&s->cond);
+	pthread_mutex_unlock(&s->lock);
+}
+
+int pool_commit_wait(struct pool *pool)
+{
+	struct sleeper s = { .ticket = { .done = sleeper_done } };
+
+	pthread_mutex_init(&s.lock, NULL);
+	pthread_cond_init(&s.cond, NULL);
+	pool_commit(pool, &s.ticket);
+	pthread_mutex_lock(&s.lock);
+	while (!s.done)
+		pthread_cond_wait(&s.cond, &s.lock);
+	pthread_mutex_unlock(&s.lock);
+	pthread_cond_destroy(&s.cond);
+	pthread_mutex_destroy(&s.lock);
+	return s.error;
+}

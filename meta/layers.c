@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The dirty blocks of chunks, and room for them.
+ *
+ * Fairness under the pool's cap: the last eighth of the slots is only for subvolumes that hold less than
+ * a sixteenth of them, so that one writer that fills the cap leaves others room to go on. Who has to wait does so
+ * before it takes anything.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <utlist.h>
+
+#include "meta/data_internal.h"
+
+#define ROOM_RETRY_NS UINT64_C(2000000)
+
+static struct dirty *slots_of(const struct chunk *c)
+{
+	return data_pool(c->file->data)->dirty;
+}
+
+int front_need(struct chunk *c)
+{
+	if (!c->front)
+		c->front = calloc(1, sizeof(*c->front));
+	return c->front ? 0 : -ENOMEM;
+}
+
+static void chunk_list_dirty(struct chunk *c)
+{
+	struct file *f = c->file;
+	bool dirty = chunk_dirty(c) != 0;
+
+	if (dirty != c->in_dirty) {
+		if (dirty)
+			DL_APPEND2(f->dirty_chunks, c, dirty_prev, dirty_next);
+		else
+			DL_DELETE2(f->dirty_chunks, c, dirty_prev, dirty_next);
+		c->in_dirty = dirty;
+	}
+	chunk_list(c);
+}
+
+void front_set(struct chunk *c, unsigned block, uint32_t slot)
+{
+	assert(!(c->front_mask & block_bit(block)));
+	c->front->slot[block] = slot;
+	c->front_mask |= block_bit(block);
+	c->file->front_blocks++;
+	if (!c->in_dirty)
+		chunk_list_dirty(c);
+}
+
+static void layer_free_slots(struct chunk *c, const struct layer *layer, uint64_t mask)
+{
+	uint32_t slots[CHUNK_BLOCKS];
+	unsigned n = 0;
+
+	for (; mask; mask &= mask - 1)
+		slots[n++] = layer->slot[__builtin_ctzll(mask)];
+	slots_give_back(c->file->data, slots, n);
+}
+
+void front_drop(struct chunk *c, uint64_t mask)
+{
+	mask &= c->front_mask;
+	if (!mask)
+		return;
+	layer_free_slots(c, c->front, mask);
+	c->front_mask &= ~mask;
+	c->file->front_blocks -= mask_count(mask);
+	chunk_list_dirty(c);
+}
+
+void *front_data(struct chunk *c, unsigned block)
+{
+	assert(c->front_mask & block_bit(block));
+	return dirty_data(slots_of(c), c->front->slot[block]);
+}
+
+void front_seal(struct chunk *c, unsigned block, uint64_t sequence)
+{
+	struct file *f = c->file;
+	struct dirty_header *h = dirty_header(slots_of(c), c->front->slot[block]);
+
+	h->subvol = subvol_id(f->data->sv);
+	h->ino = f->inode->ino;
+	h->block = c->no * CHUNK_BLOCKS + block;
+	h->size = f->size;
+	h->mtime_sec = f->mtime.tv_sec;
+	h->mtime_nsec = (uint32_t)f->mtime.tv_nsec;
+	h->sequence = sequence;
+	__atomic_store_n(&h->state, DIRTY_VALID, __ATOMIC_RELEASE);
+}
+
+const void *dirty_content(const struct chunk *c, unsigned block)
+{
+	const struct layer *layer = c->front_mask & block_bit(block) ? c->front : c->back;
+
+	assert(chunk_dirty(c) & block_bit(block));
+	return dirty_data(slots_of(c), layer->slot[block]);
+}
+
+void front_to_back(struct chunk *c)
+{
+	struct layer *spare = c->back;
+
+	assert(!c->back_mask);
+	c->back = c->front;
+	c->back_mask = c->front_mask;
+	c->front = spare;
+	c->front_mask = 0;
+	c->file->front_blocks -= mask_count(c->back_mask);
+}
+
+void back_to_front(struct chunk *c)
+{
+	uint64_t newer = c->front_mask & c->back_mask, kept = c->back_mask & ~newer;
+
+	if (!c->front) {
+		c->front = c->back;
+		c->back = NULL;
+		c->front_mask = kept;
+	} else {
+		layer_free_slots(c, c->back, newer);
+		for (uint64_t left = kept; left; left &= left - 1) {
+			unsigned b = (unsigned)__builtin_ctzll(left);
+
+			c->front->slot[b] = c->back->slot[b];
+		}
+		c->front_mask |= kept;
+	}
+	c->back_mask = 0;
+	c->file->front_blocks += mask_count(kept);
+	chunk_list_dirty(c);
+}
+
+void back_drop(struct chunk *c)
+{
+	layer_free_slots(c, c->back, c->back_mask);
+	c->back_mask = 0;
+	chunk_list_dirty(c);
+}
+
+/* ---- Slots ---- */
+
+void slots_give_back(struct data *d, const uint32_t *slots, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		dirty_put(data_pool(d)->dirty, slots[i]);
+	atomic_fetch_sub_explicit(&d->sv->dirty_blocks, n, memory_order_relaxed);
+	if (n)
+		op_wake_all(&d->room_waiters);
+}
+
+uint32_t slot_next(struct op_io *io)
+{
+	assert(io->nslots);
+	return io->slots[--io->nslots];
+}
+
+static void room_retry(struct reactor *r, struct reactor_timer *t)
+{
+	struct data *d = (struct data *)((char *)t - offsetof(struct data, room_timer));
+
+	(void)r;
+	op_wake_all(&d->room_waiters);
+}
+
+static bool room_is_there(const struct data *d, unsigned n)
+{
+	const struct dirty *slots = data_pool(d)->dirty;
+	uint32_t all = dirty_slots(slots), left = dirty_free_slots(slots);
+	uint64_t mine = atomic_load_explicit(&d->sv->dirty_blocks, memory_order_relaxed);
+
+	if (left < n)
+		return false;
+	return left - n >= all / 8 || mine + n <= all / 16 || !mine;
+}
+
+static int room_wait(struct op *op)
+{
+	struct data *d = op->sv->data;
+
+	if (d->lists[FILE_FAILED] && !d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING])
+		return d->lists[FILE_FAILED]->error;
+	writeback_kick(d);
+	d->room_timer.fn = room_retry;
+	if (!d->room_timer.armed)
+		reactor_timer_add(d->sv->reactor, &d->room_timer, reactor_now_ns(d->sv->reactor) + ROOM_RETRY_NS);
+	return op_wait(op, &d->room_waiters);
+}
+
+static unsigned take_nslots(struct op_io *io)
+{
+	unsigned n = io->nslots;
+
+	io->nslots = 0;
+	return n;
+}
+
+int slots_take(struct op *op, unsigned n)
+{
+	struct data *d = op->sv->data;
+	struct op_io *io = op_io_get(op);
+	unsigned need;
+
+	if (!io || GROW(io->slots, io->slot_cap, n))
+		return -ENOMEM;
+	if (n <= io->nslots)
+		return 0;
+	need = n - io->nslots;
+	if (n > dirty_slots(data_pool(d)->dirty))
+		return -ENOMEM;
+	if (!room_is_there(d, need))
+		return room_wait(op);
+	while (io->nslots < n) {
+		int64_t slot = dirty_get(data_pool(d)->dirty);
+
+		if (slot < 0) { /* another reactor was faster; who waits holds nothing */
+			slots_give_back(d, io->slots, take_nslots(io));
+			return room_wait(op);
+		}
+		io->slots[io->nslots++] = (uint32_t)slot;
+		atomic_fetch_add_explicit(&d->sv->dirty_blocks, 1, memory_order_relaxed);
+	}
+	return 0;
+}

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * When files are written back. Dirty files stand in a list by the age of their oldest change. Cycles are
+ * started from its front, a limited number at a time, up to the moment that somebody asked for (the timer, a sync), and
+ * further while slots of dirty blocks are scarce. fsync starts the cycle of its file by itself.
+ *
+ * A file whose cycle failed goes to a list of its own, keeps its data dirty, and is tried again by the
+ * next timer or sync.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <utlist.h>
+
+#include "io/log.h"
+#include "meta/data_internal.h"
+
+#define CYCLES_MAX 64u
+#define BUFFERS_BYTES ((size_t)16 << 20)
+#define BUCKETS_FIRST 1024u
+#define COMMIT_MS_DEFAULT 4000u
+#define MAP_CACHE_DEFAULT ((uint64_t)64 << 20)
+#define CHANGED_MAX 32768u /* changed chunk maps of a file before it is put early */
+
+/* ---- Which files ---- */
+
+static bool slots_are_scarce(const struct data *d)
+{
+	const struct dirty *slots = data_pool(d)->dirty;
+
+	return atomic_load_explicit(&d->sv->dirty_blocks, memory_order_relaxed) &&
+	       dirty_free_slots(slots) < dirty_slots(slots) / 2;
+}
+
+static void kick(struct reactor *r, struct reactor_msg *msg)
+{
+	struct data *d = (struct data *)((char *)msg - offsetof(struct data, kick_msg));
+
+	(void)r;
+	d->kicked = false;
+	while (d->lists[FILE_DIRTY] && d->running < CYCLES_MAX) {
+		struct file *f = d->lists[FILE_DIRTY];
+
+		if (f->since > d->flush_until && !slots_are_scarce(d))
+			break;
+		if (cycle_start(f))
+			break; /* no memory: with the next timer */
+	}
+}
+
+void writeback_kick(struct data *d)
+{
+	if (d->kicked || !d->lists[FILE_DIRTY])
+		return;
+	d->kicked = true;
+	d->kick_msg.fn = kick;
+	reactor_defer(d->sv->reactor, &d->kick_msg);
+}
+
+void writeback_flush(struct data *d, uint64_t moment)
+{
+	if (d->flush_until < moment)
+		d->flush_until = moment;
+	writeback_kick(d);
+}
+
+void writeback_cycle_ended(struct data *d)
+{
+	op_wake_all(&d->sync_waiters);
+	if (d->room_waiters.head && !d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING])
+		op_wake_all(&d->room_waiters); /* they may have to be told of the failure */
+	writeback_kick(d);
+}
+
+static void retry_failed(struct data *d)
+{
+	while (d->lists[FILE_FAILED])
+		file_move(d->lists[FILE_FAILED], FILE_DIRTY);
+}
+
+/* ---- Syncing ---- */
+
+static bool put_up_to(const struct data *d, uint64_t moment)
+{
+	const struct file *f = d->lists[FILE_DIRTY];
+
+	if (f && f->since <= moment)
+		return false;
+	DL_FOREACH(d->lists[FILE_RUNNING], f)
+		if (f->cycle->since <= moment || (f->since && f->since <= moment))
+			return false;
+	return true;
+}
+
+static void op_committed(struct commit_ticket *ticket, int error)
+{
+	struct op_io *io = (struct op_io *)((char *)ticket - offsetof(struct op_io, ticket));
+
+	if (error && !io->error)
+		io->error = error;
+	op_release(io->op);
+}
+
+/* One commit; the error of it, or of what was before it, is in io->error. */
+static int op_commit(struct op *op)
+{
+	struct op_io *io = op_io_get(op);
+
+	if (!io)
+		return -ENOMEM;
+	op->stage = STAGE_COMMIT;
+	io->ticket.done = op_committed;
+	io->ticket.reactor = op->sv->reactor;
+	pool_commit(op->sv->pool, &io->ticket);
+	return op_hold(op);
+}
+
+int data_put_and_commit(struct op *op, struct inode *inode, bool commit)
+{
+	int r;
+
+	if (op->stage == STAGE_COMMIT)
+		return op->io->error;
+	op->stage = STAGE_PUT;
+	r = file_put_all(op, inode);
+	if (r || !commit)
+		return r;
+	return op_commit(op);
+}
+
+int data_sync_all(struct op *op)
+{
+	struct data *d = op->sv->data;
+
+	if (op->stage == STAGE_COMMIT)
+		return op->io->error;
+	if (op->stage == STAGE_START) {
+		if (!op_io_get(op))
+			return -ENOMEM;
+		op->moment = pool_sequence(op->sv->pool);
+		op->stage = STAGE_PUT;
+		retry_failed(d);
+		writeback_flush(d, op->moment);
+	}
+	if (!put_up_to(d, op->moment))
+		return op_wait(op, &d->sync_waiters);
+	if (d->lists[FILE_FAILED])
+		op->io->error = d->lists[FILE_FAILED]->error;
+	return op_commit(op);
+}
+
+int data_fsync(struct op *op, uint64_t ino, bool datasync)
+{
+	struct inode *inode;
+	int r;
+
+	(void)datasync;
+	if (op->stage == STAGE_START)
+		atomic_fetch_add_explicit(&op->sv->stats.fsyncs, 1, memory_order_relaxed);
+	if (op->stage == STAGE_COMMIT)
+		return op->io->error;
+	r = inode_get(op, ino, &inode);
+	if (r)
+		return r == -ENOENT && op->stage != STAGE_START ? 0 : r;
+	if (S_ISDIR(inode->rec.mode))
+		return data_sync_all(op);
+	return data_put_and_commit(op, inode, true);
+}
+
+/* ---- The timer ---- */
+
+static void timer_arm(struct data *d)
+{
+	uint32_t ms = data_pool(d)->options.commit_ms;
+	uint64_t now = reactor_now_ns(d->sv->reactor);
+	uint64_t next = d->timer_began_ns + (uint64_t)(ms ? ms : COMMIT_MS_DEFAULT) * 1000000;
+
+	if (!d->stopping)
+		reactor_timer_add(d->sv->reactor, &d->timer, next > now ? next : now);
+}
+
+static void timer_step(struct op *op)
+{
+	struct data *d = op->sv->data;
+	uint64_t epoch = op->sv->epoch;
+
+	if (data_sync_all(op) == META_WAIT)
+		return;
+	op_finish(op);
+	if (!d->lists[FILE_FAILED])
+		d->synced_epoch = epoch;
+	d->timer_busy = false;
+	timer_arm(d);
+}
+
+static void timer_fired(struct reactor *r, struct reactor_timer *timer)
+{
+	struct data *d = (struct data *)((char *)timer - offsetof(struct data, timer));
+
+	d->timer_began_ns = reactor_now_ns(r);
+	chunks_trim(d);
+	space_reap(data_pool(d)->space);
+	if (!d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING] && !d->lists[FILE_FAILED] &&
+	    d->synced_epoch == d->sv->epoch) {
+		timer_arm(d); /* nothing was written since the last commit */
+		return;
+	}
+	d->timer_busy = true;
+	op_init(&d->timer_op, d->sv, timer_step);
+	timer_step(&d->timer_op);
+}
+
+/* ---- Start and stop ---- */
+
+static void data_free(struct data *d)
+{
+	op_io_free_all(d);
+	while (d->free_writings) {
+		struct writing *w = d->free_writings;
+
+		d->free_writings = w->next;
+		free(w);
+	}
+	put_destroy(d);
+	buffers_destroy(d->buffers);
+	free(d->buckets);
+	free(d);
+}
+
+int data_create(struct subvol *sv)
+{
+	struct data *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->sv = sv;
+	d->map_cap_bytes = sv->pool->options.map_cache_bytes ? sv->pool->options.map_cache_bytes : MAP_CACHE_DEFAULT;
+	d->buckets = calloc(BUCKETS_FIRST, sizeof(*d->buckets));
+	d->bucket_count = BUCKETS_FIRST;
+	if (!d->buckets || put_create(d) || buffers_create(NULL, NULL, BUFFERS_BYTES, &d->buffers)) {
+		data_free(d);
+		return -ENOMEM;
+	}
+	sv->data = d;
+	return 0;
+}
+
+void data_destroy(struct subvol *sv)
+{
+	struct data *d = sv->data;
+
+	if (!d)
+		return;
+	assert(!d->chunk_count && !d->running);
+	sv->data = NULL;
+	data_free(d);
+}
+
+int writeback_start(struct subvol *sv)
+{
+	struct data *d = sv->data;
+
+	d->timer.fn = timer_fired;
+	d->timer_began_ns = reactor_now_ns(sv->reactor);
+	d->synced_epoch = sv->epoch;
+	if (!sv->read_only)
+		timer_arm(d);
+	return 0;
+}
+
+static void drop_dirty(struct file *f)
+{
+	struct chunk *c, *next;
+
+	DL_FOREACH_SAFE2(f->dirty_chunks, c, next, dirty_next)
+		front_drop(c, c->front_mask);
+	f->since = 0;
+	file_move(f, FILE_CLEAN);
+}
+
+bool data_idle(const struct subvol *sv)
+{
+	const struct data *d = sv->data;
+
+	return !d->timer_busy && !d->lists[FILE_RUNNING] && !d->kicked;
+}
+
+void writeback_stop(struct subvol *sv)
+{
+	struct data *d = sv->data;
+
+	d->stopping = true;
+	assert(!d->lists[FILE_RUNNING] && !d->timer_busy);
+	reactor_timer_cancel(sv->reactor, &d->timer);
+	reactor_timer_cancel(sv->reactor, &d->room_timer);
+	retry_failed(d);
+	while (d->lists[FILE_DIRTY])
+		drop_dirty(d->lists[FILE_DIRTY]);
+}
