@@ -146,9 +146,49 @@ opening_asks_nobody() {
 	[ $((after - before)) -lt 20 ]
 }
 
+# An old access time, then a read that reaches the pool; prints whether the time moved.
+read_after_a_day() {
+	random_file "$at/atime" 1
+	touch -a -d '2 days ago' "$at/atime"
+	local before
+	before=$(stat -c %X "$at/atime")
+	drop_caches
+	cat "$at/atime" >/dev/null
+	if [ "$(stat -c %X "$at/atime")" != "$before" ]; then echo moved; else echo stays; fi
+}
+
+relatime_counts_reads_that_reach_the_pool() {
+	remount_subvolume cache relatime
+	same "$(read_after_a_day)" moved
+	# Once it is newer than the last change it stays for a day.
+	local before
+	before=$(stat -c %.9X "$at/atime")
+	drop_caches
+	cat "$at/atime" >/dev/null
+	same "$(stat -c %.9X "$at/atime")" "$before"
+}
+
+noatime_counts_none() {
+	remount_subvolume cache noatime
+	same "$(read_after_a_day)" stays
+	touch -a -d '3 days ago' "$at/atime"
+	[ "$(stat -c %X "$at/atime")" -lt "$(date -d '2 days ago' +%s)" ]
+}
+
+read_only_is_read_only() {
+	echo x >"$at/ro"
+	remount_subvolume cache ro
+	same "$(cat "$at/ro")" x
+	fails touch "$at/ro" 2>err
+	grep -q 'Read-only' err
+	remount_subvolume cache
+	touch "$at/ro"
+}
+
 for t in reads_are_counted what_was_written_is_cached stat_after_write_keeps_the_cache appends_keep_the_cache \
 	close_and_open_keep_the_cache attributes_keep_the_cache direct_write_drops_what_it_replaces \
-	stat_is_answered_by_the_kernel missing_names_are_remembered opening_asks_nobody; do
+	stat_is_answered_by_the_kernel missing_names_are_remembered opening_asks_nobody \
+	relatime_counts_reads_that_reach_the_pool noatime_counts_none read_only_is_read_only; do
 	run_test $t
 done
 check_pool

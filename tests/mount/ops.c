@@ -20,7 +20,7 @@
 
 static const struct op_case *const groups[] = {
 	ops_names, ops_links, ops_rename, ops_dir,  ops_attr,  ops_perm, ops_data,   ops_direct,
-	ops_mmap,  ops_space, ops_copy,	  ops_xattr, ops_acl,  ops_lock, ops_handle, ops_matrix,
+	ops_mmap,  ops_space, ops_copy,	  ops_xattr, ops_acl,  ops_lock, ops_handle, ops_idmap, ops_matrix,
 };
 
 /*

@@ -51,7 +51,7 @@ struct op_case {
 
 /* Each file of cases has one table, ended by a null name. */
 extern const struct op_case ops_names[], ops_links[], ops_rename[], ops_dir[], ops_attr[], ops_perm[], ops_data[],
-	ops_direct[], ops_mmap[], ops_space[], ops_copy[], ops_xattr[], ops_acl[], ops_lock[], ops_handle[], ops_matrix[];
+	ops_direct[], ops_mmap[], ops_space[], ops_copy[], ops_xattr[], ops_acl[], ops_lock[], ops_handle[], ops_idmap[], ops_matrix[];
 
 /* What the case may ask about its surroundings. */
 long ops_fs(const struct t *t);
