@@ -191,7 +191,7 @@ static void write_block(struct chunk *c, unsigned block, struct op_io *io, uint6
 	front_seal(c, block, sequence);
 }
 
-static void write_change(struct op_io *io, struct file *f, uint64_t offset, const void *buf, size_t len)
+static void write_change(struct op_io *io, struct file *f, uint64_t offset, const void *buf, size_t len, unsigned flags)
 {
 	struct span s = span_blocks(block_down(offset), block_up(offset + len));
 	uint64_t sequence = file_changed(f);
@@ -201,20 +201,21 @@ static void write_change(struct op_io *io, struct file *f, uint64_t offset, cons
 		front_companions(chunk_peek(f, s.chunk), span_mask(&s), io);
 	if (f->size < offset + len)
 		f->size = offset + len;
-	file_touch(f);
+	if (!(flags & DATA_KEEP_TIMES))
+		file_touch(f);
 	s = span_blocks(block_down(offset), block_up(offset + len));
 	while (span_next(&s))
 		for (unsigned b = s.block; b < s.block + s.count; b++)
 			write_block(chunk_peek(f, s.chunk), b, io, offset, buf, len, sequence);
 }
 
-static ssize_t write_buffered(struct op *op, struct file *f, uint64_t offset, const void *buf, size_t len)
+static ssize_t write_buffered(struct op *op, struct file *f, uint64_t offset, const void *buf, size_t len, unsigned flags)
 {
 	int r = write_inputs(op, f, offset, offset + len);
 
 	if (r)
 		return r;
-	write_change(op->io, f, offset, buf, len);
+	write_change(op->io, f, offset, buf, len, flags);
 	if (f->front_blocks >= EARLY_BLOCKS && !f->cycle && !f->put_waiters.head)
 		cycle_start(f); /* without memory the timer will */
 	return (ssize_t)len;
@@ -259,7 +260,7 @@ static ssize_t write_some_way(struct op *op, struct file *f, uint64_t offset, co
 	if (r != -EOPNOTSUPP)
 		return r;
 	*settle = flags & (DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
-	return write_buffered(op, f, offset, buf, len);
+	return write_buffered(op, f, offset, buf, len, flags);
 }
 
 ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf, size_t len, unsigned flags)
