@@ -90,7 +90,12 @@ static int set_group(struct poolconf *c, const char *value, char *why, size_t le
 {
 	char room[4096];
 	struct group group, *found = NULL;
+	uint64_t number;
 
+	if (!number_parse(value, &number) && number < UINT32_MAX) {
+		c->control_group = (gid_t)number;
+		return 0;
+	}
 	if (getgrnam_r(value, &group, room, sizeof(room), &found) || !found)
 		return refuse(why, len, "control_group=%s: there is no such group", value);
 	c->control_group = group.gr_gid;
@@ -156,6 +161,30 @@ int poolconf_options(struct poolconf *c, const char *options, char *why, size_t 
 			return err;
 	}
 	return 0;
+}
+
+void poolconf_format_options(const struct poolconf *c, char *buf, size_t len)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} set[] = {
+		{ "dirty", c->dirty_bytes },
+		{ "cache", c->cache_bytes },
+		{ "map_cache", c->map_cache_bytes },
+		{ "inodes", c->inode_cache },
+		{ "reactors", c->reactors },
+		{ "commit_ms", c->commit_ms },
+		{ "control_group", c->control_group },
+	};
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++) {
+		if (set[i].value && at < len)
+			at += (size_t)snprintf(buf + at, len - at, "%s%s=%llu", at ? "," : "",
+					       set[i].key, (unsigned long long)set[i].value);
+	}
 }
 
 static int set_devices(struct poolconf *c, char *value, char *why, size_t len)

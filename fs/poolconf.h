@@ -48,4 +48,8 @@ int poolconf_options(struct poolconf *c, const char *options, char *why, size_t 
 /* Add a device: 0, -EINVAL for the same path twice or too many, -ENOMEM. */
 int poolconf_add_device(struct poolconf *c, const char *path);
 
+/* What poolconf_options() reads back as the options of c. */
+#define POOLCONF_OPTIONS_MAX 256
+void poolconf_format_options(const struct poolconf *c, char *buf, size_t len);
+
 #endif

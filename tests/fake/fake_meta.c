@@ -852,15 +852,3 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 	*out = (struct subvol_stats){ .size_blocks = 1u << 20, .used_blocks = 1000,
 		.inodes_max = 1u << 20, .used_inodes = sv->count, .known_inodes = sv->lookups };
 }
-
-struct pool *subvol_pool(const struct subvol *sv)
-{
-	(void)sv;
-	return NULL;
-}
-
-void pool_stats(struct pool *pool, struct pool_stats *out)
-{
-	(void)pool;
-	*out = (struct pool_stats){ .free_blocks = 1u << 20 };
-}

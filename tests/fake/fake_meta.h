@@ -10,7 +10,7 @@
 /*
  * The functions of meta/ that the FUSE operations call, on a tree in memory:
  * for tests of fs/ without a pool, and for the null server of the benchmark. Link it instead of libnvmeta.a.
- * Reactor thread only.
+ * Reactor thread only, but for fake_new().
  */
 
 struct fake_options {
@@ -19,7 +19,7 @@ struct fake_options {
 };
 
 struct subvol *fake_new(struct reactor *r, const struct fake_options *options);
-void fake_free(struct subvol *sv);
+void fake_free(struct subvol *sv); /* any thread, when the reactor does not use it */
 
 /* Lookups that the kernel holds, summed over all inodes: 0 after an unmount. */
 uint64_t fake_lookups(const struct subvol *sv);

@@ -26,6 +26,23 @@ static int read_text(struct poolconf *c, const char *text)
 	return err;
 }
 
+START_TEST(options_are_read_back)
+{
+	struct poolconf c, d;
+	char text[POOLCONF_OPTIONS_MAX];
+
+	poolconf_init(&c);
+	poolconf_init(&d);
+	ck_assert_int_eq(poolconf_options(&c, "dirty=64M,reactors=2,control_group=7,inodes=5000,"
+					      "cache=9M,map_cache=2M,commit_ms=1000",
+					  why, sizeof(why)),
+			 0);
+	poolconf_format_options(&c, text, sizeof(text));
+	ck_assert_int_eq(poolconf_options(&d, text, why, sizeof(why)), 0);
+	ck_assert_int_eq(memcmp(&c, &d, sizeof(c)), 0);
+}
+END_TEST
+
 START_TEST(reads_a_file)
 {
 	struct poolconf c;
@@ -73,5 +90,5 @@ END_TEST
 
 int main(void)
 {
-	return unit_run("poolconf", reads_a_file, names_the_line_of_a_mistake, says_what_is_missing, NULL);
+	return unit_run("poolconf", options_are_read_back, reads_a_file, names_the_line_of_a_mistake, says_what_is_missing, NULL);
 }

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_FS_CHANNEL_H
+#define NVFS_FS_CHANNEL_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * What supervisor and worker tell each other, over a SOCK_SEQPACKET pair. The end
+ * of it tells either that the other is gone.
+ */
+
+enum channel_type {
+	/* To the supervisor. */
+	CHANNEL_READY = 1,    /* the pool is served; text: its name */
+	CHANNEL_MOUNT = 2,    /* keep this /dev/fuse descriptor; number: the session's; text: subvolume */
+	CHANNEL_UNMOUNT = 3,  /* number: close that descriptor */
+	CHANNEL_STOPPED = 4,  /* number: the last commit's errno; with a descriptor: the client to answer at the very end */
+	/* To the worker. */
+	CHANNEL_STOP = 5,     /* commit everything, close the pool, exit */
+};
+
+struct channel_msg {
+	uint32_t type;
+	uint32_t number;
+	char text[256];
+};
+
+/* The descriptors with which the supervisor starts a worker. */
+enum { WORKER_CHANNEL_FD = 3, WORKER_AREA_FD = 4, WORKER_LISTEN_FD = 5 };
+
+int channel_pair(int fds[2]);
+
+/* fd is -1 or a descriptor to go with it. 0 or -errno; -EPIPE when nobody is there. Any thread. */
+int channel_send(int channel, const struct channel_msg *msg, int fd);
+
+/* Sleeps for one message: 1, 0 at the end, -errno. *fd is -1 or the caller's descriptor. */
+int channel_receive(int channel, struct channel_msg *msg, int *fd);
+
+/*
+ * The same for a stream: up to len bytes, and at most one descriptor into *fd (others are closed).
+ */
+ssize_t channel_receive_bytes(int sock, void *buf, size_t len, int *fd);
+
+#endif

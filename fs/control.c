@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+#include <utlist.h>
+
+#include "fs/channel.h"
+#include "fs/control.h"
+#include "fs/errname.h"
+#include "io/cleanup.h"
+#include "io/log.h"
+
+#define GROUPS_MAX 256
+
+struct connection {
+	struct control *control;
+	int fd;
+	int passed;             /* a descriptor that came and no request has taken yet, or -1 */
+	struct control_peer peer;
+	char *line;             /* CONTROL_LINE_MAX + 1 */
+	size_t len;
+	struct connection *prev, *next;
+};
+
+struct control {
+	struct control_options options;
+	int wake;               /* eventfd: stop */
+	pthread_t listener;
+	pthread_mutex_t lock;
+	pthread_cond_t empty;
+	struct connection *connections; /* lock */
+	unsigned count;                 /* lock */
+	bool stopping;                  /* lock */
+};
+
+json_t *control_refuse(int err, const char *fmt, ...)
+{
+	char message[1024];
+	json_t *reply;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(message, sizeof(message), fmt, ap);
+	va_end(ap);
+	err = err < 0 ? -err : err;
+	reply = json_pack("{s:b,s:s,s:i,s:s}", "ok", 0, "error", errname(err), "errno", err,
+			  "message", message);
+	/* A message that is no UTF-8 carries a name that is none. */
+	return reply ? reply
+		     : json_pack("{s:b,s:s,s:i,s:s}", "ok", 0, "error", errname(err), "errno", err,
+				 "message", strerror(err));
+}
+
+/* Takes the reply. False when the client is gone or too slow. */
+static bool send_reply(int fd, json_t *reply)
+{
+	cleanup_free char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+	size_t len, at = 0;
+
+	json_decref(reply);
+	if (!text)
+		return false;
+	len = strlen(text);
+	text[len] = '\n';
+	while (at < len + 1) {
+		ssize_t n = send(fd, text + at, len + 1 - at, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		at += (size_t)n;
+	}
+	return true;
+}
+
+/* ---- Who ---- */
+
+static bool in_group(int fd, gid_t primary, gid_t group)
+{
+	gid_t groups[GROUPS_MAX];
+	socklen_t len = sizeof(groups);
+
+	if (group == 0)
+		return false;
+	if (primary == group)
+		return true;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
+		return false;
+	for (size_t i = 0; i < len / sizeof(groups[0]); i++) {
+		if (groups[i] == group)
+			return true;
+	}
+	return false;
+}
+
+static int identify(struct connection *c)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return -errno;
+	c->peer.pid = cred.pid;
+	c->peer.uid = cred.uid;
+	c->peer.admin = cred.uid == 0 ||
+			in_group(c->fd, cred.gid, c->control->options.admin_group);
+	return 0;
+}
+
+/* ---- Lines ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void take_passed(struct connection *c, int fd)
+{
+	if (fd < 0)
+		return;
+	if (c->passed >= 0)
+		close(c->passed);
+	c->passed = fd;
+}
+
+/*
+ * Receive up to the end of a line: 1 and its length without the newline; 0 when the client is done;
+ * -EMSGSIZE, -ETIMEDOUT (an unfinished line), or what recvmsg(2) says.
+ */
+static int receive_line(struct connection *c, size_t *len)
+{
+	int64_t deadline = 0;
+
+	for (;;) {
+		char *end = memchr(c->line, '\n', c->len);
+		struct pollfd p = { .fd = c->fd, .events = POLLIN };
+		int64_t left = -1;
+		ssize_t n;
+		int fd;
+
+		if (end) {
+			*len = (size_t)(end - c->line);
+			return 1;
+		}
+		if (c->len == CONTROL_LINE_MAX)
+			return -EMSGSIZE;
+		if (c->len > 0) {
+			if (!deadline)
+				deadline = now_ms() + CONTROL_LINE_SECONDS * 1000;
+			left = deadline - now_ms();
+			if (left <= 0)
+				return -ETIMEDOUT;
+		}
+		if (poll(&p, 1, (int)left) <= 0)
+			continue;
+		n = channel_receive_bytes(c->fd, c->line + c->len, CONTROL_LINE_MAX - c->len, &fd);
+		take_passed(c, fd);
+		if (n <= 0)
+			return (int)n;
+		c->len += (size_t)n;
+	}
+}
+
+static json_t *answer(struct connection *c, size_t len)
+{
+	json_error_t error;
+	json_t *request = json_loadb(c->line, len, JSON_REJECT_DUPLICATES, &error);
+	int fd = take_fd(&c->passed);
+	json_t *reply;
+
+	if (!json_is_object(request)) {
+		json_decref(request);
+		if (fd >= 0)
+			close(fd);
+		return control_refuse(EINVAL, "a request is one JSON object on one line%s%s",
+				      request ? "" : ": ", request ? "" : error.text);
+	}
+	reply = c->control->options.handler(c->control->options.arg, &c->peer, request, fd);
+	json_decref(request);
+	return reply;
+}
+
+/* The socket, for somebody else: control_stop() does not touch it any more. */
+static int hand_on(struct connection *c)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&c->control->lock);
+
+	return take_fd(&c->fd);
+}
+
+/* Requests until the client goes, talks nonsense, or hands its socket on. */
+static void converse(struct connection *c)
+{
+	size_t len = 0;
+	int got;
+
+	while ((got = receive_line(c, &len)) > 0) {
+		bool object = len > 0;
+		json_t *reply = object ? answer(c, len) : control_refuse(EINVAL, "an empty line");
+		bool sane = object && c->line[strspn(c->line, " \t")] == '{';
+
+		if (c->peer.deferred) {
+			json_decref(reply);
+			c->control->options.deferred(c->control->options.arg, hand_on(c));
+			return;
+		}
+		if (!send_reply(c->fd, reply) || !sane)
+			return;
+		c->len -= len + 1;
+		memmove(c->line, c->line + len + 1, c->len);
+	}
+	if (got == -EMSGSIZE)
+		send_reply(c->fd, control_refuse(EMSGSIZE, "a request has at most %u bytes",
+						 CONTROL_LINE_MAX));
+	else if (got == -ETIMEDOUT)
+		send_reply(c->fd, control_refuse(ETIMEDOUT, "a line was not finished within %d s",
+						 CONTROL_LINE_SECONDS));
+}
+
+/* ---- Connections ---- */
+
+static void leave(struct connection *c)
+{
+	struct control *control = c->control;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+
+	DL_DELETE(control->connections, c);
+	control->count--;
+	if (c->fd >= 0)
+		close(c->fd); /* under the lock: control_stop() shuts down what is in the list */
+	if (c->passed >= 0)
+		close(c->passed);
+	free(c->line);
+	free(c);
+	pthread_cond_signal(&control->empty);
+}
+
+static void *connection_main(void *arg)
+{
+	struct connection *c = arg;
+
+	pthread_setname_np(pthread_self(), "control-client");
+	converse(c);
+	c->control->options.gone(c->control->options.arg, &c->peer);
+	leave(c);
+	return NULL;
+}
+
+static int enter(struct control *control, struct connection *c)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+
+	if (control->count >= CONTROL_CONNECTIONS_MAX)
+		return -EBUSY;
+	if (control->stopping)
+		return -ESHUTDOWN;
+	DL_APPEND(control->connections, c);
+	control->count++;
+	return 0;
+}
+
+static int start_thread(struct connection *c)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	int err;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	err = pthread_create(&thread, &attr, connection_main, c);
+	pthread_attr_destroy(&attr);
+	return -err;
+}
+
+static void take_client(struct control *control, int fd)
+{
+	static const struct timeval limit = { .tv_sec = CONTROL_LINE_SECONDS };
+	struct connection *c = calloc(1, sizeof(*c));
+	int err = c ? 0 : -ENOMEM;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (!err) {
+		c->control = control;
+		c->fd = fd;
+		c->passed = -1;
+		c->line = malloc(CONTROL_LINE_MAX + 1);
+		err = c->line ? identify(c) : -ENOMEM;
+	}
+	if (!err)
+		err = enter(control, c);
+	if (!err) {
+		err = start_thread(c);
+		if (!err)
+			return;
+		leave(c);
+		return;
+	}
+	send_reply(fd, control_refuse(err, err == -EBUSY ? "too many connections: try again later"
+							 : "no connection can be taken now"));
+	close(fd);
+	if (c)
+		free(c->line);
+	free(c);
+}
+
+static void *listener_main(void *arg)
+{
+	struct control *control = arg;
+	struct pollfd p[2] = { { .fd = control->options.listen_fd, .events = POLLIN },
+			       { .fd = control->wake, .events = POLLIN } };
+
+	pthread_setname_np(pthread_self(), "control");
+	for (;;) {
+		int fd;
+
+		if (poll(p, 2, -1) < 0)
+			continue;
+		if (p[1].revents)
+			return NULL;
+		fd = accept4(control->options.listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			take_client(control, fd);
+		else if (errno == EMFILE || errno == ENFILE)
+			poll(NULL, 0, 100);
+	}
+}
+
+int control_start(const struct control_options *options, struct control **out)
+{
+	struct control *c = calloc(1, sizeof(*c));
+	int err;
+
+	if (!c)
+		return -ENOMEM;
+	c->options = *options;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->empty, NULL);
+	/* A client that is gone between poll and accept must not make us wait. */
+	fcntl(options->listen_fd, F_SETFL, fcntl(options->listen_fd, F_GETFL) | O_NONBLOCK);
+	c->wake = eventfd(0, EFD_CLOEXEC);
+	err = c->wake < 0 ? -errno : -pthread_create(&c->listener, NULL, listener_main, c);
+	if (err) {
+		if (c->wake >= 0)
+			close(c->wake);
+		free(c);
+		return err;
+	}
+	*out = c;
+	return 0;
+}
+
+void control_stop(struct control *control)
+{
+	uint64_t one = 1;
+	struct connection *c;
+
+	if (write(control->wake, &one, sizeof(one)) != sizeof(one))
+		log_error("the control socket's thread cannot be woken: %s", strerror(errno));
+	pthread_join(control->listener, NULL);
+	pthread_mutex_lock(&control->lock);
+	control->stopping = true;
+	/* Idle ones see the end of their input; one at work still gets its answer. */
+	DL_FOREACH(control->connections, c) {
+		if (c->fd >= 0)
+			shutdown(c->fd, SHUT_RD);
+	}
+	while (control->count > 0)
+		pthread_cond_wait(&control->empty, &control->lock);
+	pthread_mutex_unlock(&control->lock);
+	close(control->wake);
+	pthread_cond_destroy(&control->empty);
+	pthread_mutex_destroy(&control->lock);
+	free(control);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_FS_CONTROL_H
+#define NVFS_FS_CONTROL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <jansson.h>
+
+/*
+ * The control socket: takes connections, reads lines, checks who asks and writes the answers; what the requests
+ * mean is in admin.c. A thread for each connection, because administration sleeps.
+ * docs/control-protocol.md.
+ */
+
+struct control;
+struct server;
+
+#define CONTROL_LINE_MAX (64u << 10)
+#define CONTROL_CONNECTIONS_MAX 64
+#define CONTROL_LINE_SECONDS 10
+
+/* Who asks, and what outlives a request of its connection. */
+struct control_peer {
+	pid_t pid;
+	uid_t uid;
+	bool admin;          /* may change things */
+	uint32_t mount;      /* number of the last session that it asked for; 0: none */
+	/* The answer to this request is given by the supervisor, when all is over; the socket is its now. */
+	bool deferred;
+};
+
+/* Takes a request, gives the reply (a new reference). fd is -1 or a descriptor, the callee's. */
+typedef json_t *(*control_handler)(void *arg, struct control_peer *peer, json_t *request, int fd);
+
+/* A reply that refuses. */
+json_t *control_refuse(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+struct control_options {
+	int listen_fd;           /* stays the caller's */
+	gid_t admin_group;       /* 0: only root */
+	control_handler handler;
+	/* The connection is over; never during a request of it. */
+	void (*gone)(void *arg, struct control_peer *peer);
+	/* A request was deferred: takes the socket (the callee's) that waits for the answer. */
+	void (*deferred)(void *arg, int sock);
+	void *arg;
+};
+
+/* Start to listen on a thread of its own. 0 or -errno. */
+int control_start(const struct control_options *options, struct control **out);
+
+/* No more connections and requests; waits for those under way. */
+void control_stop(struct control *c);
+
+#endif

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon as its clients see it: supervisor, worker, control socket and mounts,
+ * over the pool in memory of tests/fake. Each test has its own pool file, daemon and mount namespace, so
+ * that nothing of a test that dies is left.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fs/client.h"
+#include "io/device.h"
+#include "meta/label.h"
+#include "tests/unit/unit.h"
+
+static char dir[64], pool[32], image[96], mnt[96], sock_path[CLIENT_PATH_MAX];
+static pid_t daemon_pid;
+static struct client *client;
+static int fuse_fd = -1;
+
+static void make_image(void)
+{
+	struct label_plan plan = { .name = pool, .devices = 1 };
+	struct label_share share;
+	struct device *dev;
+	struct label label;
+	char why[256] = "";
+
+	ck_assert_int_eq(device_create_file(image, 128u << 20), 0);
+	ck_assert_int_eq(device_open(image, 0, &dev), 0);
+	plan.size_bytes[0] = device_geometry(dev)->size_bytes;
+	ck_assert_msg(!label_layout(&plan, &label, &share, why, sizeof(why)), "%s", why);
+	ck_assert_int_eq(label_write(dev, &label), 0);
+	device_close(dev);
+}
+
+static void setup(void)
+{
+	static unsigned number;
+
+	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
+	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	snprintf(dir, sizeof(dir), "/tmp/nvfs-daemon-XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(pool, sizeof(pool), "test-%d-%u", (int)getpid(), number++);
+	snprintf(image, sizeof(image), "%s/image", dir);
+	snprintf(mnt, sizeof(mnt), "%s/mnt", dir);
+	ck_assert_int_eq(mkdir(mnt, 0755), 0);
+	ck_assert_int_eq(client_socket_path(pool, sock_path), 0);
+	make_image();
+}
+
+static void teardown(void)
+{
+	char command[128];
+
+	client_close(client);
+	umount2(mnt, MNT_DETACH);
+	if (daemon_pid > 0) {
+		kill(daemon_pid, SIGKILL);
+		waitpid(daemon_pid, NULL, 0);
+	}
+	unlink(sock_path);
+	snprintf(command, sizeof(command), "rm -rf --one-file-system %s", dir);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const char *daemon_path(void)
+{
+	static char path[4096];
+	const char *build = getenv("NVFS_BUILDDIR");
+
+	snprintf(path, sizeof(path), "%s/tests/fake/nvfsd", build ? build : ".");
+	return path;
+}
+
+static pid_t spawn(const char *what)
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	execl(daemon_path(), "nvfsd", "-f", "-o", "reactors=2", what, NULL);
+	_exit(127);
+}
+
+static void connect_client(void)
+{
+	int err = -ESRCH;
+
+	client_close(client);
+	client = NULL;
+	for (int i = 0; i < 500 && err == -ESRCH; i++) {
+		err = client_connect(pool, &client);
+		if (err == -ESRCH)
+			poll(NULL, 0, 20);
+	}
+	ck_assert_int_eq(err, 0);
+	client_set_timeout(client, 30);
+}
+
+static void start_daemon(void)
+{
+	daemon_pid = spawn(image);
+	connect_client();
+}
+
+static json_t *ask(json_t *request, int fd)
+{
+	json_t *reply = NULL;
+	int err = client_call(client, request, fd, &reply);
+
+	ck_assert_msg(!err, "%s", client_message(client));
+	return reply;
+}
+
+static int ask_error(json_t *request)
+{
+	return client_call(client, request, -1, NULL);
+}
+
+static int exit_status(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void create_subvolume(const char *name)
+{
+	json_decref(ask(json_pack("{s:s,s:s,s:I}", "op", "subvolume.create", "name", name,
+				  "size_bytes", (json_int_t)1 << 30),
+			-1));
+}
+
+static json_t *mount_request(const char *name)
+{
+	return json_pack("{s:s,s:s,s:s}", "op", "mount", "subvolume", name, "target", mnt);
+}
+
+static void mount_reply(json_t *reply)
+{
+	char options[512];
+
+	snprintf(options, sizeof(options), "fd=%d,%s", fuse_fd,
+		 json_string_value(json_object_get(reply, "mount_options")));
+	ck_assert_msg(!mount(json_string_value(json_object_get(reply, "source")), mnt,
+			     json_string_value(json_object_get(reply, "type")),
+			     MS_NOSUID | MS_NODEV, options),
+		      "%s", strerror(errno));
+	close(fuse_fd);
+	fuse_fd = -1;
+	json_decref(reply);
+}
+
+static void mount_subvolume(const char *name)
+{
+	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	ck_assert_int_ge(fuse_fd, 0);
+	mount_reply(ask(mount_request(name), fuse_fd));
+}
+
+static json_int_t pool_number(const char *key)
+{
+	json_t *reply = ask(json_pack("{s:s}", "op", "pool.show"), -1);
+	json_int_t n = json_integer_value(json_object_get(json_object_get(reply, "pool"), key));
+
+	json_decref(reply);
+	return n;
+}
+
+static size_t sessions(void)
+{
+	json_t *reply = ask(json_pack("{s:s}", "op", "pool.show"), -1);
+	size_t n = json_array_size(json_object_get(reply, "sessions"));
+
+	json_decref(reply);
+	return n;
+}
+
+static void wait_for_sessions(size_t n)
+{
+	for (int i = 0; i < 500 && sessions() != n; i++)
+		poll(NULL, 0, 20);
+	ck_assert_uint_eq(sessions(), n);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", mnt, name);
+	f = fopen(path, "w");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_ge(fputs(text, f), 0);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+static void file_has(const char *name, const char *text)
+{
+	char path[256], line[256] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/%s", mnt, name);
+	f = fopen(path, "r");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_ptr_nonnull(fgets(line, sizeof(line), f));
+	ck_assert_str_eq(line, text);
+	fclose(f);
+}
+
+/* ---- Serving ---- */
+
+START_TEST(serves_one_pool_once)
+{
+	json_t *reply, *object;
+	pid_t second;
+
+	start_daemon();
+	reply = ask(json_pack("{s:s}", "op", "pool.show"), -1);
+	object = json_object_get(reply, "pool");
+	ck_assert_str_eq(json_string_value(json_object_get(object, "name")), pool);
+	ck_assert_int_eq(json_integer_value(json_object_get(object, "supervisor_pid")), daemon_pid);
+	ck_assert_uint_eq(json_array_size(json_object_get(object, "devices")), 1);
+	json_decref(reply);
+
+	second = spawn(image);
+	ck_assert_int_eq(exit_status(second), 1);
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+START_TEST(stops_when_asked)
+{
+	start_daemon();
+	json_decref(ask(json_pack("{s:s}", "op", "pool.stop"), -1));
+	/* Nothing is left when the answer is there: the next one can start. */
+	ck_assert_int_ne(access(sock_path, F_OK), 0);
+	ck_assert_int_eq(exit_status(daemon_pid), 0);
+	start_daemon();
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+START_TEST(stops_on_sigterm)
+{
+	start_daemon();
+	create_subvolume("a");
+	mount_subvolume("a");
+	write_file("f", "x");
+	ck_assert_int_eq(kill(daemon_pid, SIGTERM), 0);
+	ck_assert_int_eq(exit_status(daemon_pid), 0);
+	daemon_pid = 0;
+	ck_assert_int_ne(access(sock_path, F_OK), 0);
+	ck_assert_int_ne(access(mnt, F_OK), 0);
+	ck_assert_int_eq(errno, ENOTCONN);
+}
+END_TEST
+
+START_TEST(refuses_what_is_no_pool)
+{
+	char path[160];
+	int fd;
+
+	ck_assert_int_eq(exit_status(spawn("/nonexistent/disk")), 1);
+	ck_assert_int_eq(exit_status(spawn("no-such-pool")), 1);
+	ck_assert_int_eq(exit_status(spawn(dir)), 1);
+	snprintf(path, sizeof(path), "%s/zeros", dir);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	ck_assert_int_eq(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	ck_assert_int_eq(exit_status(spawn(path)), 1);
+	ck_assert_int_eq(truncate(image, 8 << 20), 0);
+	ck_assert_int_eq(exit_status(spawn(image)), 1);
+}
+END_TEST
+
+/* ---- Subvolumes ---- */
+
+START_TEST(administers_subvolumes)
+{
+	json_t *reply, *sv;
+
+	start_daemon();
+	create_subvolume("web");
+	create_subvolume("db");
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s,s:i}", "op", "subvolume.create", "name",
+					     "web", "size_bytes", 4096)),
+			 -EEXIST);
+	reply = ask(json_pack("{s:s}", "op", "subvolume.list"), -1);
+	ck_assert_uint_eq(json_array_size(json_object_get(reply, "subvolumes")), 2);
+	json_decref(reply);
+	reply = ask(json_pack("{s:s,s:s,s:I}", "op", "subvolume.resize", "name", "web", "size_bytes",
+			      (json_int_t)2 << 30),
+		    -1);
+	sv = json_object_get(reply, "subvolume");
+	ck_assert_int_eq(json_integer_value(json_object_get(sv, "size_bytes")), (json_int_t)2 << 30);
+	ck_assert(json_is_false(json_object_get(sv, "mounted")));
+	json_decref(reply);
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "subvolume.delete", "name", "web"), -1));
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "web")),
+			 -ENOENT);
+}
+END_TEST
+
+/* ---- Mounts ---- */
+
+START_TEST(mounts_and_unmounts)
+{
+	json_t *reply, *sv;
+
+	start_daemon();
+	create_subvolume("a");
+	mount_subvolume("a");
+	write_file("f", "hello");
+	file_has("f", "hello");
+	reply = ask(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "a"), -1);
+	sv = json_object_get(reply, "subvolume");
+	ck_assert(json_is_true(json_object_get(sv, "mounted")));
+	ck_assert_str_eq(json_string_value(json_object_get(sv, "target")), mnt);
+	json_decref(reply);
+	ck_assert_int_eq(ask_error(json_pack("{s:s}", "op", "pool.stop")), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(client_message(client), mnt));
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "unmount.prepare", "subvolume", "a"), -1));
+	json_decref(ask(json_pack("{s:s}", "op", "sync"), -1));
+	ck_assert_int_eq(umount(mnt), 0);
+	wait_for_sessions(0);
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "unmount.prepare", "subvolume", "a")),
+			 -ENOENT);
+	mount_subvolume("a");
+	file_has("f", "hello");
+	ck_assert_int_eq(umount(mnt), 0);
+}
+END_TEST
+
+START_TEST(mounts_once)
+{
+	start_daemon();
+	create_subvolume("a");
+	mount_subvolume("a");
+	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	ck_assert_int_eq(client_call(client, mount_request("a"), fuse_fd, NULL), -EBUSY);
+	ck_assert_int_eq(client_call(client, mount_request("b"), fuse_fd, NULL), -ENOENT);
+	close(fuse_fd);
+	ck_assert_int_eq(umount(mnt), 0);
+}
+END_TEST
+
+START_TEST(takes_back_a_mount_that_never_came)
+{
+	start_daemon();
+	create_subvolume("a");
+	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	json_decref(ask(mount_request("a"), fuse_fd));
+	ck_assert_uint_eq(sessions(), 1);
+	connect_client(); /* ends the first connection */
+	wait_for_sessions(0);
+	close(fuse_fd);
+	mount_subvolume("a");
+	connect_client(); /* this one is mounted: it stays */
+	write_file("f", "x");
+	ck_assert_uint_eq(sessions(), 1);
+	ck_assert_int_eq(umount(mnt), 0);
+}
+END_TEST
+
+/* ---- A worker's death ---- */
+
+START_TEST(replaces_a_dead_worker)
+{
+	json_int_t worker;
+
+	start_daemon();
+	create_subvolume("a");
+	mount_subvolume("a");
+	worker = pool_number("worker_pid");
+	ck_assert_int_eq(kill((pid_t)worker, SIGKILL), 0);
+	for (int i = 0; i < 250 && !access(mnt, F_OK); i++)
+		poll(NULL, 0, 20);
+	ck_assert_int_ne(access(mnt, F_OK), 0);
+	ck_assert_int_eq(errno, ENOTCONN);
+	ck_assert_int_eq(umount(mnt), 0);
+	connect_client();
+	ck_assert_int_ne(pool_number("worker_pid"), worker);
+	ck_assert_int_eq(pool_number("supervisor_pid"), daemon_pid);
+	create_subvolume("a");
+	mount_subvolume("a");
+	write_file("f", "x");
+	ck_assert_int_eq(umount(mnt), 0);
+}
+END_TEST
+
+START_TEST(gives_up_after_three_deaths)
+{
+	char crash[160], command[256];
+	json_int_t worker;
+	int fd;
+
+	snprintf(crash, sizeof(crash), "%s/crash", dir);
+	setenv("NVFS_FAKE_CRASH_FILE", crash, 1);
+	start_daemon();
+	worker = pool_number("worker_pid");
+	fd = open(crash, O_CREAT | O_RDWR, 0600);
+	close(fd);
+	ck_assert_int_eq(kill((pid_t)worker, SIGKILL), 0);
+	ck_assert_int_eq(exit_status(daemon_pid), 1);
+	daemon_pid = 0;
+	ck_assert_int_ne(access(sock_path, F_OK), 0);
+	snprintf(command, sizeof(command), "ls %s/%s-*.area >/dev/null && rm %s/%s-*.area",
+		 NVFS_STATE_DIR, pool, NVFS_STATE_DIR, pool);
+	ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
+/* ---- Clients that behave badly ---- */
+
+static int raw_connect(void)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	memcpy(addr.sun_path, sock_path, strlen(sock_path) + 1);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	return fd;
+}
+
+/* Send bytes, expect a reply with this error, and whether the connection is closed after it. */
+static void expect_raw(const char *bytes, size_t len, const char *error, bool closed)
+{
+	struct timeval limit = { .tv_sec = 20 };
+	char line[2048];
+	int fd = raw_connect();
+	size_t at = 0;
+	ssize_t n;
+
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (len)
+		ck_assert_int_eq(send(fd, bytes, len, MSG_NOSIGNAL), (ssize_t)len);
+	while (at < sizeof(line) - 1 && (at == 0 || line[at - 1] != '\n')) {
+		n = recv(fd, line + at, sizeof(line) - 1 - at, 0);
+		ck_assert_int_gt(n, 0);
+		at += (size_t)n;
+	}
+	line[at] = '\0';
+	ck_assert_msg(strstr(line, error) != NULL, "%s", line);
+	if (closed) {
+		n = recv(fd, line, sizeof(line), 0);
+		ck_assert_msg(n == 0 || (n < 0 && errno == ECONNRESET), "%zd", n);
+	}
+	close(fd);
+}
+
+START_TEST(refuses_malformed_requests)
+{
+	static const struct {
+		const char *line, *error;
+		bool closed;
+	} bad[] = {
+		{ "\n", "EINVAL", true },
+		{ "hello\n", "EINVAL", true },
+		{ "[1,2]\n", "EINVAL", true },
+		{ "{\"op\":\n", "EINVAL", false },
+		{ "{\"op\":\"pool.show\",\"op\":\"pool.stop\"}\n", "EINVAL", false },
+		{ "{}\n", "EINVAL", false },
+		{ "{\"op\":7}\n", "EINVAL", false },
+		{ "{\"op\":\"pool.explode\"}\n", "EOPNOTSUPP", false },
+		{ "{\"op\":\"pool.show\",\"extra\":1}\n", "EINVAL", false },
+		{ "{\"op\":\"subvolume.create\"}\n", "EINVAL", false },
+		{ "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":-1}\n", "EINVAL", false },
+		{ "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":\"1G\"}\n", "EINVAL", false },
+		{ "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":4096,\"mode\":65536}\n",
+		  "EINVAL", false },
+		{ "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":4096,"
+		  "\"compression\":\"zip\"}\n", "EINVAL", false },
+		{ "{\"op\":\"subvolume.resize\",\"name\":\"a\"}\n", "EINVAL", false },
+		{ "{\"op\":\"mount\",\"subvolume\":\"a\"}\n", "EBADF", false },
+		{ "{\"op\":\"pool.stop\",\"force\":1}\n", "EINVAL", false },
+	};
+
+	start_daemon();
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		expect_raw(bad[i].line, strlen(bad[i].line), bad[i].error, bad[i].closed);
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+START_TEST(limits_lines)
+{
+	size_t len = 70000;
+	char *line = malloc(len);
+
+	start_daemon();
+	memset(line, ' ', len);
+	expect_raw(line, 65536, "EMSGSIZE", true);
+	free(line);
+	expect_raw("{\"op\":", 6, "ETIMEDOUT", true);
+}
+END_TEST
+
+START_TEST(limits_connections)
+{
+	int fds[70];
+
+	start_daemon();
+	pool_number("worker_pid");
+	for (int i = 0; i < 63; i++)
+		fds[i] = raw_connect();
+	poll(NULL, 0, 200);
+	expect_raw("", 0, "EBUSY", true);
+	for (int i = 0; i < 63; i++)
+		close(fds[i]);
+	connect_client();
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+START_TEST(takes_only_descriptors_of_fuse)
+{
+	int null, listing;
+
+	start_daemon();
+	create_subvolume("a");
+	null = open("/dev/null", O_RDWR);
+	ck_assert_int_eq(client_call(client, mount_request("a"), null, NULL), -EBADF);
+	listing = open("/", O_RDONLY);
+	/* With a request that wants none it is closed and ignored. */
+	json_decref(ask(json_pack("{s:s}", "op", "pool.show"), listing));
+	close(null);
+	close(listing);
+}
+END_TEST
+
+START_TEST(lets_others_look_and_not_touch)
+{
+	int status;
+	pid_t pid;
+
+	start_daemon();
+	create_subvolume("a");
+	ck_assert_int_eq(chmod(sock_path, 0666), 0);
+	pid = fork();
+	if (pid == 0) {
+		client_close(client);
+		client = NULL;
+		if (setgid(65534) || setuid(65534) || client_connect(pool, &client))
+			_exit(1);
+		if (client_call(client, json_pack("{s:s}", "op", "subvolume.list"), -1, NULL))
+			_exit(2);
+		if (client_call(client, json_pack("{s:s}", "op", "pool.stop"), -1, NULL) != -EPERM)
+			_exit(3);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
+		administers_subvolumes, mounts_and_unmounts, mounts_once,
+		takes_back_a_mount_that_never_came, replaces_a_dead_worker,
+		gives_up_after_three_deaths, refuses_malformed_requests, limits_lines,
+		limits_connections, takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
+	};
+	Suite *suite = suite_create("daemon");
+	TCase *tcase = tcase_create("daemon");
+
+	if (getuid())
+		unit_skip("needs root");
+	if (access("/dev/fuse", R_OK | W_OK))
+		unit_skip("no /dev/fuse");
+	if (unshare(CLONE_NEWNS))
+		unit_skip("this root may not mount (no CAP_SYS_ADMIN)");
+	tcase_set_timeout(tcase, 60);
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		tcase_add_test(tcase, tests[i]);
+	suite_add_tcase(suite, tcase);
+	return unit_run_suite(suite);
+}
