@@ -45,12 +45,42 @@ run_model_as_user() {
 	unmount_subvolume plain
 }
 
-declare -A options=([plain]="" [lz4]="" [writeback]=writeback)
+# Several processes on one file, and several trees at the same time, while others commit.
+crowd() {
+	local mnt=$1 pids=() i bad=0
+	mkdir -p "$mnt/crowd"
+	for i in 1 2 3; do
+		"$model/nvfs-tree" "$mnt/crowd" --ops $((5000 * scale)) --nodes 300 --seed $((seed + i)) >"tree.$i" 2>&1 &
+		pids+=($!)
+	done
+	"$model/nvfs-crowd" "$mnt/crowd" --ops $((5000 * scale)) --seed "$seed" --drop-every 1000 &
+	pids+=($!)
+	for i in $(seq 10); do
+		nvfs sync "$POOL" || bad=1
+		sleep 0.5
+	done
+	for i in "${pids[@]}"; do
+		wait "$i" || bad=1
+	done
+	cat tree.?
+	return $bad
+}
+
+run_crowd() {
+	local sub=$1 mnt=MNT_$1
+	mount_subvolume "$sub" "${options[$sub]}"
+	LAST_TEST=crowd_$sub TEST_NAME=crowd_$sub run_test crowd "${!mnt}"
+	LAST_TEST=crowd_$sub fsck_between "$sub" "${options[$sub]}"
+	unmount_subvolume "$sub"
+}
+
+declare -A options=([plain]="" [lz4]="" [writeback]=writeback [parallel]=parallel_dio)
 make_pool 2G
 make_subvolume plain --size 300M
 make_subvolume lz4 --size 300M --compression lz4
 make_subvolume writeback --size 300M
-for s in plain lz4 writeback; do
+make_subvolume parallel --size 300M
+for s in plain lz4 writeback parallel; do
 	remount_script $s "${options[$s]}"
 done
 chmod 755 "$WORK"
@@ -65,5 +95,9 @@ run_model names plain nvfs-tree 40000
 run_model names_in_small_trees plain nvfs-tree 20000 --nodes 100
 run_model names_with_writeback_cache writeback nvfs-tree 10000
 run_model_as_user names_of_a_user nvfs-tree 10000
+for s in plain lz4 parallel writeback; do
+	run_crowd $s
+done
+run_model data_with_parallel_dio parallel nvfs-fsx 10000
 check_pool
 finish
