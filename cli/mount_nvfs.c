@@ -66,8 +66,16 @@ static bool take_flag(const char *opt, struct mount_args *a)
 	return false;
 }
 
+/* What the kernel shows of a FUSE mount; mount(8) hands it back when it remounts. */
+static const char *const fuse_options[] = {
+	"user_id=", "group_id=", "rootmode=", "fd=", "max_read=", "blksize=", "default_permissions", "allow_other",
+};
+
 static bool ignored(const char *opt)
 {
+	for (size_t i = 0; i < sizeof(fuse_options) / sizeof(fuse_options[0]); i++)
+		if (strncmp(opt, fuse_options[i], strlen(fuse_options[i])) == 0)
+			return true;
 	if (strncmp(opt, "x-", 2) == 0 || strncmp(opt, "comment=", 8) == 0)
 		return true;
 	for (size_t i = 0; i < sizeof(ignored_options) / sizeof(ignored_options[0]); i++)
@@ -125,15 +133,21 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 	a->dir = argv[optind + 1];
 }
 
-static void check_directory(const char *dir)
+/* Its absolute path, which the daemon shows and others compare with the kernel's; never freed. */
+static const char *check_directory(const char *dir)
 {
 	struct stat st;
+	char *real;
 
 	if (stat(dir, &st))
 		die(EX_FAIL, errno == ENOENT ? "%s does not exist; make it first: mkdir -p %s" : "%s: cannot look at it",
 		    dir, dir);
 	if (!S_ISDIR(st.st_mode))
 		die(EX_FAIL, "%s is not a directory; a subvolume is mounted on one", dir);
+	real = realpath(dir, NULL);
+	if (!real)
+		die(EX_FAIL, "%s: %s", dir, strerror(errno));
+	return real;
 }
 
 /* A session for this subvolume on fd; the reply says what mount(2) is to be given. */
@@ -202,7 +216,7 @@ int main(int argc, char **argv)
 	json_t *reply;
 
 	parse_args(argc, argv, &a);
-	check_directory(a.dir);
+	a.dir = check_directory(a.dir);
 	if (a.flags & MS_REMOUNT) {
 		remount(&a);
 		return 0;

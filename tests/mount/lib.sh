@@ -104,6 +104,9 @@ cleanup_all() {
 	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
 		force_unmount "${MOUNTS[i]}"
 	done
+	# What a test mounted itself, the deepest first.
+	awk -v work="$WORK/" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+		while read -r i; do force_unmount "$i"; done
 	for i in ${POOLS[@]+"${POOLS[@]}"}; do
 		force_stop "${i%% *}"
 	done
@@ -151,7 +154,7 @@ stop_pool() {
 make_subvolume() {
 	local name=$1
 	shift
-	nvfs subvolume create "$POOL:$name" "$@" || die "no subvolume $name"
+	nvfs subvolume create "$POOL:$name" "$@" >/dev/null || die "no subvolume $name"
 }
 
 # mount_subvolume NAME [OPTIONS [DIR]]: mounts it, sets MNT_NAME to the directory.

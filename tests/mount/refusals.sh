@@ -100,7 +100,7 @@ mount_refuses_a_foreign_file() {
 }
 
 subvolume_refuses_nonsense() {
-	refused 'exist' nvfs subvolume create "$POOL:data" --size 1M
+	refused 'already' nvfs subvolume create "$POOL:data" --size 1M
 	refused 'size|room|space|GiB|MiB' nvfs subvolume create "$POOL:huge" --size 100G
 	refused 'name' nvfs subvolume create "$POOL:$(printf 'x%.0s' {1..300})" --size 1M
 	refused 'nosuch' nvfs subvolume resize "$POOL:nosuch" --size 1M
@@ -132,7 +132,7 @@ full_subvolume_says_so_at_write() {
 	dd if=/dev/urandom of=small/f bs=64k count=16 conv=notrunc,fsync status=none
 	rm small/f
 	dd if=/dev/zero of=small/g bs=1M count=7 conv=fsync status=none
-	umount small
+	umount.fuse.nvfs small
 	nvfs subvolume delete "$POOL:small"
 }
 
@@ -149,7 +149,7 @@ full_inode_table_says_so() {
 	[ $n -ge 60 ] && [ $n -le 64 ]
 	rm few/f0
 	touch few/again
-	umount few
+	umount.fuse.nvfs few
 	nvfs subvolume delete "$POOL:few"
 }
 
