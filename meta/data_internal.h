@@ -24,7 +24,7 @@
 #define DIRECT_CHUNKS_MAX (DIRECT_BYTES_MAX / CHUNK_BYTES + 1)
 #define BATCH_BYTES_MAX ((size_t)4 << 20) /* of cycles that share a batch */
 #define STEP_CHUNKS 1024u                 /* what one handler changes at most */
-#define NO_SLOT UINT32_MAX
+#define CHANGED_MAX 8192u                 /* changed chunks of a file that start a cycle */
 
 /* ---- Chunks (chunk.c) ---- */
 
@@ -195,6 +195,7 @@ struct file {
 	struct op_queue put_waiters;  /* wait for the end of the cycle */
 	struct op_queue busy_waiters; /* wait for the end of direct writes */
 	struct file *prev, *next;     /* in the list that `list` names */
+	struct file *cut_prev, *cut_next; /* in the list of those with cuts */
 	enum file_list list;
 	struct file_drop *drop;
 };
@@ -436,8 +437,33 @@ enum data_stage {
 	STAGE_STEPS,     /* the next part of a large range */
 };
 
-/* Make blocks [first, end) of the file holes; they are in memory, the file is exclusive. 0 or -ENOMEM (some may be done). */
-int range_unmap(struct file *f, uint64_t first, uint64_t end);
+/* ---- Clearing ranges (range.c) ---- */
+
+/* Call fn for the file's chunks in memory with first <= number < end, until it returns non-zero. fn may free its chunk. */
+int each_chunk(struct file *f, uint64_t first, uint64_t end, int (*fn)(void *arg, struct chunk *c), void *arg);
+
+/*
+ * Bytes [from, to) are to become zeros: whole blocks become holes, parts of blocks are zeroed in dirty blocks. The chunks of the range
+ * are in memory, the file is exclusive. inputs: 0, META_WAIT, -errno; then do, which cannot fail.
+ */
+int clear_inputs(struct op *op, struct file *f, uint64_t from, uint64_t to);
+void clear_do(struct op *op, struct file *f, uint64_t from, uint64_t to);
+
+/* Drop what a chunk has in mask, dirty or mapped, and its charges. chunk_edit() was called where something is mapped. */
+void chunk_clear(struct chunk *c, uint64_t mask);
+
+/* The file got a cut: it stays in memory, and the reaper will come. */
+void cuts_enter(struct file *f);
+void cuts_leave(struct file *f); /* the last one is gone */
+int cutter_create(struct data *d);
+int cutter_start(struct data *d); /* reads, and may sleep */
+void cutter_stop(struct data *d);
+void cutter_destroy(struct data *d);
+bool cutter_busy(const struct data *d);
+int cuts_load(struct op *op, struct file *f);
+
+/* Whether changes are possible at all: 0, -EROFS, or the pool's error. */
+int data_writable(const struct subvol *sv);
 
 /* Log a checksum mismatch or read error once, and count it. */
 void report_bad_block(struct file *f, uint64_t block, uint64_t at, const char *what);
@@ -493,11 +519,12 @@ struct data {
 	uint64_t timer_began_ns, synced_epoch;
 	bool timer_busy, stopping;
 
-	struct reaper_of_cuts *reaper;
+	struct file *cut_files; /* with cuts; utlist */
+	struct cutter *cutter;
 };
 
 /* There is a file with cuts that are put. */
-void reaper_wake(struct data *d);
+void cutter_wake(struct data *d);
 
 static inline struct pool *data_pool(const struct data *d)
 {

@@ -206,6 +206,8 @@ void direct_apply(struct op_io *io)
 		f->size = io->end_bytes;
 	file_touch(f);
 	file_changed(f);
+	if (f->changed_count >= CHANGED_MAX && !f->cycle)
+		writeback_flush(f->data, f->since);
 	direct_ended(io, f);
 }
 

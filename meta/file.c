@@ -217,7 +217,7 @@ static void cuts_forget(struct file *f)
 	}
 }
 
-static int cuts_load(struct op *op, struct file *f)
+int cuts_load(struct op *op, struct file *f)
 {
 	uint8_t key[KEY_MAX];
 	int r;
@@ -233,10 +233,8 @@ static int cuts_load(struct op *op, struct file *f)
 		return r;
 	}
 	f->cuts_known = true;
-	if (f->cuts) {
-		inode_pin(f->inode); /* until the reaper has done the last of them */
-		reaper_wake(f->data);
-	}
+	if (f->cuts)
+		cuts_enter(f);
 	return 0;
 }
 

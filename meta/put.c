@@ -155,12 +155,12 @@ static void cuts_put_done(struct file *f)
 		}
 		if (!cut->put) {
 			cut->put = true;
-			reaper_wake(f->data);
+			cutter_wake(f->data);
 		}
 		at = &cut->next;
 	}
 	if (had && !f->cuts)
-		inode_unpin(f->inode);
+		cuts_leave(f);
 }
 
 static void file_put_done(struct put *p, struct cycle *c)

@@ -69,13 +69,12 @@ int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
 int subvol_new_ino(struct op *op, uint64_t *ino);
 
 /*
- * The data side of an open subvolume (writeback.c). data_create() makes sv->data, before the first inode is got; data_destroy() frees it after
- * the last inode left memory (NULL is fine). start is called on the reactor's thread (or before it runs) when the
- * subvolume is complete but has served nothing; it may read and sleep: it takes up what an earlier worker left dirty and arms the
- * timer. stop is called there too, in the same handler in which data_sync_all() said 0, or when nothing more can be saved: it disarms, and drops
- * what is still dirty. While data_idle() is false, background work of the data side has ops of its own under way: stop must wait.
+ * The data side of an open subvolume (writeback.c). start makes sv->data; it is called on the reactor's thread (or before it runs)
+ * when the subvolume is complete but has served nothing and has no inode in memory; it may read and sleep: it takes up what an earlier
+ * worker left dirty and arms the timer. stop is called there too, after data_sync_all() said 0, or when nothing more can be saved, as soon as
+ * data_idle() is true (background work has ops of its own): it disarms, and drops what is still dirty. data_destroy() frees sv->data after the last
+ * inode left memory, and may be called without a start.
  */
-int data_create(struct subvol *sv);
 void data_destroy(struct subvol *sv);
 int writeback_start(struct subvol *sv);
 bool data_idle(const struct subvol *sv);

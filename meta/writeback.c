@@ -24,7 +24,6 @@
 #define BUCKETS_FIRST 1024u
 #define COMMIT_MS_DEFAULT 4000u
 #define MAP_CACHE_DEFAULT ((uint64_t)64 << 20)
-#define CHANGED_MAX 32768u /* changed chunk maps of a file before it is put early */
 
 /* ---- Which files ---- */
 
@@ -204,6 +203,7 @@ static void timer_fired(struct reactor *r, struct reactor_timer *timer)
 	d->timer_began_ns = reactor_now_ns(r);
 	chunks_trim(d);
 	space_reap(data_pool(d)->space);
+	cutter_wake(d);
 	if (!d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING] && !d->lists[FILE_FAILED] &&
 	    d->synced_epoch == d->sv->epoch) {
 		timer_arm(d); /* nothing was written since the last commit */
@@ -226,12 +226,13 @@ static void data_free(struct data *d)
 		free(w);
 	}
 	put_destroy(d);
+	cutter_destroy(d);
 	buffers_destroy(d->buffers);
 	free(d->buckets);
 	free(d);
 }
 
-int data_create(struct subvol *sv)
+static int data_create(struct subvol *sv)
 {
 	struct data *d = calloc(1, sizeof(*d));
 
@@ -241,7 +242,7 @@ int data_create(struct subvol *sv)
 	d->map_cap_bytes = sv->pool->options.map_cache_bytes ? sv->pool->options.map_cache_bytes : MAP_CACHE_DEFAULT;
 	d->buckets = calloc(BUCKETS_FIRST, sizeof(*d->buckets));
 	d->bucket_count = BUCKETS_FIRST;
-	if (!d->buckets || put_create(d) || buffers_create(NULL, NULL, BUFFERS_BYTES, &d->buffers)) {
+	if (!d->buckets || put_create(d) || cutter_create(d) || buffers_create(NULL, NULL, BUFFERS_BYTES, &d->buffers)) {
 		data_free(d);
 		return -ENOMEM;
 	}
@@ -262,14 +263,19 @@ void data_destroy(struct subvol *sv)
 
 int writeback_start(struct subvol *sv)
 {
-	struct data *d = sv->data;
+	struct data *d;
+	int r = data_create(sv);
 
+	if (r)
+		return r;
+	d = sv->data;
 	d->timer.fn = timer_fired;
 	d->timer_began_ns = reactor_now_ns(sv->reactor);
 	d->synced_epoch = sv->epoch;
-	if (!sv->read_only)
-		timer_arm(d);
-	return 0;
+	if (sv->read_only)
+		return 0;
+	timer_arm(d);
+	return cutter_start(d);
 }
 
 static void drop_dirty(struct file *f)
@@ -286,7 +292,7 @@ bool data_idle(const struct subvol *sv)
 {
 	const struct data *d = sv->data;
 
-	return !d->timer_busy && !d->lists[FILE_RUNNING] && !d->kicked;
+	return !d->timer_busy && !d->lists[FILE_RUNNING] && !d->kicked && !cutter_busy(d);
 }
 
 void writeback_stop(struct subvol *sv)
@@ -294,9 +300,10 @@ void writeback_stop(struct subvol *sv)
 	struct data *d = sv->data;
 
 	d->stopping = true;
-	assert(!d->lists[FILE_RUNNING] && !d->timer_busy);
+	assert(data_idle(sv));
 	reactor_timer_cancel(sv->reactor, &d->timer);
 	reactor_timer_cancel(sv->reactor, &d->room_timer);
+	cutter_stop(d);
 	retry_failed(d);
 	while (d->lists[FILE_DIRTY])
 		drop_dirty(d->lists[FILE_DIRTY]);

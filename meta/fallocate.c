@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fallocate(2), in steps of STEP_CHUNKS: each is one handler, and leaves a file that is right as it is. A
+ * refusal for space is given before the first step where the whole range could not fit.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include "meta/data_internal.h"
+
+/* The step that begins at `from`: its end in bytes. */
+static uint64_t step_end(uint64_t from, uint64_t to)
+{
+	uint64_t end = (from / CHUNK_BYTES + STEP_CHUNKS) * CHUNK_BYTES;
+
+	return end < to ? end : to;
+}
+
+/* ---- Promising space ---- */
+
+/* The blocks of the range that are to be charged; their chunks are ready to be changed. */
+static int allocate_inputs(struct op *op, struct file *f, uint64_t first, uint64_t end, uint64_t *fresh)
+{
+	struct span s = span_blocks(first, end);
+
+	*fresh = 0;
+	while (span_next(&s)) {
+		uint64_t lacks;
+		struct chunk *c;
+		int r = chunk_get(op, f, s.chunk, &c);
+
+		if (!r)
+			r = chunk_unhide(c);
+		if (r)
+			return r;
+		lacks = span_mask(&s) & ~chunk_charged(c);
+		if (!lacks)
+			continue;
+		*fresh += mask_count(lacks);
+		file_changed(f);
+		r = chunk_edit(c);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int allocate_step(struct op *op, struct file *f, uint64_t first, uint64_t end)
+{
+	struct span s = span_blocks(first, end);
+	uint64_t fresh;
+	int r = allocate_inputs(op, f, first, end, &fresh);
+
+	if (!r)
+		r = file_charge(op, f, fresh);
+	if (r)
+		return r;
+	while (span_next(&s)) {
+		struct chunk *c = chunk_peek(f, s.chunk);
+		uint64_t lacks = span_mask(&s) & ~chunk_charged(c);
+
+		if (lacks)
+			blockmap_set_unwritten(&c->map, lacks);
+	}
+	f->mapped += fresh;
+	return 0;
+}
+
+/* Inline data becomes a dirty block: a file with mapped blocks has none. */
+static int spill(struct op *op, struct file *f)
+{
+	unsigned slots = 0;
+	int r;
+
+	if (!f->is_inline)
+		return 0;
+	if (!op_io_get(op))
+		return -ENOMEM;
+	r = inline_need(op, f, &slots);
+	if (!r)
+		r = slots_take(op, slots);
+	if (!r)
+		inline_spill(f, op->io);
+	return r;
+}
+
+/* An early answer where the range cannot fit. */
+static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
+{
+	int64_t least = blocks > f->charged ? (int64_t)(blocks - f->charged) : 0;
+	int r = least ? subvol_charge_op(op, least, 0) : 0;
+
+	if (!r && least)
+		subvol_charge(op->sv, -least, 0);
+	return r;
+}
+
+/* ---- The steps ---- */
+
+static int clear_step(struct op *op, struct file *f, uint64_t from, uint64_t to)
+{
+	uint64_t next;
+	int r = chunk_load(op, f, from / CHUNK_BYTES, (to - 1) / CHUNK_BYTES + 1, STEP_CHUNKS + 2, &next);
+
+	if (!r)
+		r = clear_inputs(op, f, from, to);
+	if (!r)
+		clear_do(op, f, from, to);
+	return r;
+}
+
+static int step(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
+{
+	bool punch = mode & FALLOC_FL_PUNCH_HOLE;
+	int r = 0;
+
+	if (!punch)
+		r = spill(op, f);
+	if (!r && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
+		r = clear_step(op, f, from, to);
+	if (!r && !punch)
+		r = allocate_step(op, f, block_down(from), block_up(to));
+	return r;
+}
+
+static int check_arguments(const struct op *op, int mode, uint64_t offset, uint64_t len)
+{
+	int kind = mode & ~FALLOC_FL_KEEP_SIZE;
+
+	if (kind && kind != FALLOC_FL_ZERO_RANGE && mode != (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
+		return -EOPNOTSUPP;
+	if (!len)
+		return -EINVAL;
+	if (offset > FILE_BYTES_MAX || len > FILE_BYTES_MAX - offset)
+		return -EFBIG;
+	return op->stage == STAGE_START ? data_writable(op->sv) : 0;
+}
+
+/* The part of a punch in which there can be anything: it ends where the file's records do. */
+static uint64_t punch_skip(struct op *op, struct file *f, uint64_t from, uint64_t to, int *error)
+{
+	uint64_t next, first = from / CHUNK_BYTES, end = (to - 1) / CHUNK_BYTES + 1;
+
+	*error = chunk_load(op, f, first, end, STEP_CHUNKS, &next);
+	return *error || next == end ? to : next * CHUNK_BYTES;
+}
+
+int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+{
+	uint64_t end = offset + len, from, to;
+	struct file *f;
+	int r = check_arguments(op, mode, offset, len);
+
+	if (!r)
+		r = file_get(op, ino, &f);
+	if (!r)
+		r = file_exclusive(op, f);
+	if (!r && op->stage == STAGE_START && !(mode & FALLOC_FL_PUNCH_HOLE))
+		r = allocate_check(op, f, block_up(end) - block_down(offset));
+	if (r)
+		return r;
+	from = op->stage == STAGE_STEPS ? op->moment : offset;
+	to = mode & FALLOC_FL_PUNCH_HOLE ? punch_skip(op, f, from, end, &r) : step_end(from, end);
+	if (!r)
+		r = step(op, f, mode, from, to);
+	if (r)
+		return r;
+	file_touch(f);
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && f->size < to)
+		f->size = to;
+	file_changed(f);
+	if (f->changed_count >= CHANGED_MAX)
+		writeback_flush(f->data, f->since);
+	if (to == end)
+		return 0;
+	op->stage = STAGE_STEPS;
+	op->moment = to;
+	return op_again(op, 0);
+}
