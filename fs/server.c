@@ -112,7 +112,7 @@ static int start_reactors(struct server *s)
 		char name[16];
 		int err;
 
-		snprintf(name, sizeof(name), "reactor-%u", i);
+		snprintf(name, sizeof(name), "reactor-%u", i & 0xff);
 		err = reactor_start_thread(s->reactors[i], name);
 		if (err)
 			return err;

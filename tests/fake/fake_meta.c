@@ -52,9 +52,9 @@ struct subvol {
 	struct reactor *reactor;
 	struct fake_options options;
 	struct node **nodes; /* by number */
-	uint64_t count, room;
+	_Atomic uint64_t count, lookups; /* read by other threads */
+	uint64_t room;
 	unsigned calls;
-	uint64_t lookups;
 	uint8_t *zeros;
 	struct timespec now;
 };
@@ -83,6 +83,14 @@ static void run_again(struct reactor *r, struct reactor_msg *msg)
 	op->run(op);
 }
 
+static void run_late(struct reactor *r, struct reactor_timer *t)
+{
+	struct op *op = (void *)((char *)t - offsetof(struct op, timer));
+
+	(void)r;
+	op->run(op);
+}
+
 /* Whether op shall be seen to wait; called first in each function. */
 static bool waits(struct op *op)
 {
@@ -92,8 +100,14 @@ static bool waits(struct op *op)
 	if (!sv->options.wait_every || op->restarts || ++sv->calls % sv->options.wait_every)
 		return false;
 	op->restarts++;
-	op->msg.fn = run_again;
-	reactor_defer(sv->reactor, &op->msg);
+	if (sv->options.wait_us) {
+		op->timer.fn = run_late;
+		reactor_timer_add(sv->reactor, &op->timer,
+				  reactor_now_ns(sv->reactor) + sv->options.wait_us * 1000ull);
+	} else {
+		op->msg.fn = run_again;
+		reactor_defer(sv->reactor, &op->msg);
+	}
 	return true;
 }
 
@@ -180,6 +194,15 @@ void lookup_forget(struct subvol *sv, uint64_t ino, uint64_t n)
 uint64_t fake_lookups(const struct subvol *sv)
 {
 	return sv->lookups;
+}
+
+bool fake_attr(struct subvol *sv, uint64_t ino, struct inode_attr *out)
+{
+	struct node *n = find(sv, ino);
+
+	if (n)
+		*out = n->attr;
+	return n;
 }
 
 struct subvol *fake_new(struct reactor *r, const struct fake_options *options)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "io/reactor.h"
+#include "meta/inode.h"
 #include "meta/subvol.h"
 
 /*
@@ -16,12 +17,16 @@
 struct fake_options {
 	bool discard;        /* writes are thrown away, reads give zeros */
 	unsigned wait_every; /* each n-th call of a function waits once before it works; 0: none does */
+	unsigned wait_us;    /* so long; 0: until the next iteration */
 };
 
 struct subvol *fake_new(struct reactor *r, const struct fake_options *options);
 void fake_free(struct subvol *sv); /* any thread, when the reactor does not use it */
 
-/* Lookups that the kernel holds, summed over all inodes: 0 after an unmount. */
+/* What the server has for an inode; false when there is none. */
+bool fake_attr(struct subvol *sv, uint64_t ino, struct inode_attr *out);
+
+/* Lookups that the kernel holds, summed over all inodes but the root. Any thread. */
 uint64_t fake_lookups(const struct subvol *sv);
 
 #endif

@@ -64,15 +64,24 @@ static void setup(void)
 	make_image();
 }
 
+static int exit_status(pid_t pid)
+{
+	int status;
+
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
 static void teardown(void)
 {
 	char command[128];
 
 	client_close(client);
 	umount2(mnt, MNT_DETACH);
+	/* A sanitizer's complaint shows in the worker's exit status, and so in the supervisor's. */
 	if (daemon_pid > 0) {
-		kill(daemon_pid, SIGKILL);
-		waitpid(daemon_pid, NULL, 0);
+		kill(daemon_pid, SIGTERM);
+		ck_assert_int_eq(exit_status(daemon_pid), 0);
 	}
 	unlink(sock_path);
 	snprintf(command, sizeof(command), "rm -rf --one-file-system %s", dir);
@@ -132,14 +141,6 @@ static json_t *ask(json_t *request, int fd)
 static int ask_error(json_t *request)
 {
 	return client_call(client, request, -1, NULL);
-}
-
-static int exit_status(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
 static void create_subvolume(const char *name)
