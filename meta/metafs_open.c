@@ -107,27 +107,41 @@ static bool better(const struct choice *a, const struct choice *b)
 	return a->generation != b->generation ? a->generation > b->generation : a->copies > b->copies;
 }
 
+/* All valid tables of a member. False when one of its slots cannot be read. */
+static bool member_offer(struct metafs *mf, unsigned member, struct choice *list, unsigned *n,
+			 uint8_t *buf)
+{
+	bool readable = mf->member[member].dev != NULL;
+
+	for (unsigned slot = 0; slot < 2 && mf->member[member].dev; slot++) {
+		size_t len;
+		int err = slot_read(mf, member, slot, buf, &len);
+
+		if (err && err != -ENOENT) {
+			log_error("metafs: cannot read table slot %u of device %u: %s", slot, member,
+				  strerror(-err));
+			readable = false;
+		}
+		if (!err && !slot_check(mf, buf, len))
+			choice_offer(list, n, buf, len, member);
+	}
+	return readable;
+}
+
+/*
+ * The newest durable table is on a majority of the members, so it is seen when both slots of a
+ * majority could be read. With less an older one could win, and lose what a sync promised.
+ */
 static int choose(struct metafs *mf, struct choice *best)
 {
 	struct choice list[2 * LABEL_DEVICES_MAX];
 	cleanup_free uint8_t *buf = mf_buffer(mf->slot_bytes);
-	unsigned n = 0, winner = 0;
-	int err = 0;
+	unsigned n = 0, winner = 0, readable = 0;
 
 	if (!buf)
 		return -ENOMEM;
-	for (unsigned i = 0; i < 2 * mf->members; i++) {
-		size_t len;
-
-		if (!mf->member[i / 2].dev)
-			continue;
-		err = slot_read(mf, i / 2, i & 1, buf, &len);
-		if (err && err != -ENOENT)
-			log_error("metafs: cannot read table slot %u of device %u: %s", i & 1, i / 2,
-				  strerror(-err));
-		if (!err && !slot_check(mf, buf, len))
-			choice_offer(list, &n, buf, len, i / 2);
-	}
+	for (unsigned i = 0; i < mf->members; i++)
+		readable += member_offer(mf, i, list, &n, buf);
 	for (unsigned i = 1; i < n; i++)
 		if (better(&list[i], &list[winner]))
 			winner = i;
@@ -135,7 +149,11 @@ static int choose(struct metafs *mf, struct choice *best)
 		if (i != winner)
 			free(list[i].raw);
 	if (!n)
-		return -EBADMSG;
+		return readable ? -EBADMSG : -EIO;
+	if (!mf->read_only && readable * 2 <= mf->members) {
+		free(list[winner].raw);
+		return -EIO;
+	}
 	*best = list[winner];
 	return 0;
 }

@@ -1,5 +1,1205 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
-#include "tests/unit/unit.h"
-START_TEST(nothing) { } END_TEST
-int main(void) { return unit_run("metafs", nothing, NULL); }
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/cleanup.h"
+#include "io/crc.h"
+#include "io/log.h"
+#include "meta/metafs_table.h"
+#include "tests/unit/metafs_rig.h"
+
+#define SHORT_TAIL (64u << 10)
+
+static void quiet(enum log_level level, const char *line, void *arg)
+{
+	(void)level;
+	(void)arg;
+	if (getenv("NVFS_TEST_VERBOSE"))
+		fprintf(stderr, "%s\n", line);
+}
+
+static void set_up(void)
+{
+	log_set_sink(quiet, NULL);
+}
+
+/* ---- Table and blocks ---- */
+
+static struct metafs_extent some_extents[3] = { { 1000, 10, 0 }, { 2000, 1, 0 }, { 3000, 7, 0 } };
+
+static struct metafs_table some_table(const struct label *label, struct metafs_range *range,
+				      struct metafs_table_file *file)
+{
+	struct metafs_table t = { .generation = (5ull << 40) | 7, .next_file_id = 100,
+				  .wal_seq_next = 5ull << 40, .start = 5, .members_stale = 2 };
+
+	*range = (struct metafs_range){ 0, 0, 6 };
+	some_extents[0].block = label_zone_block(label, 0);
+	some_extents[1].block = label_zone_block(label, 1);
+	some_extents[2].block = label_zone_block(label, 2);
+	file[0] = (struct metafs_table_file){ .id = 1, .size = 4097, .kind = METAFS_PLAIN,
+					      .mtime_ns = -5, .extents = 1,
+					      .extent = &some_extents[0], .name = "CURRENT",
+					      .name_len = 7 };
+	file[1] = (struct metafs_table_file){ .id = 2, .kind = METAFS_WAL, .log_number = 9,
+					      .extents = 1, .extent = &some_extents[1],
+					      .name = "000009.log", .name_len = 10 };
+	file[2] = (struct metafs_table_file){ .id = 99, .kind = METAFS_LOG, .log_number = 4,
+					      .size = 5000, .blocks = 2, .frozen = true,
+					      .extents = 1, .extent = &some_extents[2],
+					      .name = "MANIFEST-000004", .name_len = 15 };
+	memcpy(t.pool_uuid, label->pool_uuid, 16);
+	t.ranges = 1;
+	t.range = range;
+	t.files = 3;
+	t.file = file;
+	return t;
+}
+
+struct table_rig {
+	struct rig rig;
+	struct metafs_range range;
+	struct metafs_table_file file[3];
+	struct metafs_table table;
+	uint8_t buf[8192];
+	size_t len;
+};
+
+static void table_rig_make(struct table_rig *t)
+{
+	rig_make(&t->rig, 1, 64 * MIB, NULL);
+	t->table = some_table(&t->rig.labels[0], &t->range, t->file);
+	ck_assert_int_eq(metafs_table_encode(&t->table, t->buf, sizeof(t->buf), &t->len), 0);
+}
+
+START_TEST(table_round_trip)
+{
+	struct table_rig t;
+	struct metafs_table out;
+	char why[100];
+	uint8_t again[8192];
+	size_t len;
+
+	table_rig_make(&t);
+	ck_assert_int_eq(metafs_table_decode(t.buf, t.len, &out), 0);
+	ck_assert_msg(!metafs_table_validate(&out, t.rig.labels, why, sizeof(why)), "%s", why);
+	ck_assert_uint_eq(out.generation, t.table.generation);
+	ck_assert_uint_eq(out.members_stale, 2);
+	ck_assert_uint_eq(out.files, 3);
+	ck_assert_str_eq(out.file[1].name, "000009.log");
+	ck_assert_int_eq(out.file[0].mtime_ns, -5);
+	ck_assert(out.file[2].frozen);
+	ck_assert_int_eq(metafs_table_encode(&out, again, sizeof(again), &len), 0);
+	ck_assert_uint_eq(len, t.len);
+	ck_assert_mem_eq(again, t.buf, len);
+	ck_assert_int_eq(metafs_table_encode(&out, again, 4095, &len), -ENOSPC);
+	metafs_table_free(&out);
+	rig_free(&t.rig);
+}
+END_TEST
+
+START_TEST(table_damage)
+{
+	struct table_rig t;
+	struct metafs_table out;
+
+	table_rig_make(&t);
+	for (size_t byte = 0; byte < t.len; byte++) {
+		t.buf[byte] ^= 1u << byte % 8;
+		ck_assert_int_ne(metafs_table_decode(t.buf, t.len, &out), 0);
+		t.buf[byte] ^= 1u << byte % 8;
+	}
+	for (size_t len = 0; len < t.len; len++)
+		ck_assert_int_ne(metafs_table_decode(t.buf, len, &out), 0);
+	rig_free(&t.rig);
+}
+END_TEST
+
+/* With a right CRC: whatever decodes must be sound to use, under the sanitizers. */
+START_TEST(table_hostile)
+{
+	struct table_rig t;
+	uint64_t seed = 1;
+	uint8_t buf[8192];
+	unsigned accepted = 0;
+
+	table_rig_make(&t);
+	for (unsigned round = 0; round < 20000; round++) {
+		struct metafs_table out;
+		char why[100];
+
+		memcpy(buf, t.buf, sizeof(buf));
+		for (unsigned n = 1 + rig_random(&seed) % 3; n; n--) {
+			size_t at = 16 + rig_random(&seed) % (t.len - 16);
+
+			buf[at] = (uint8_t)(rig_random(&seed) % 3 ? rig_random(&seed) : 0xff);
+		}
+		put_le32(buf + 8, 0);
+		put_le32(buf + 8, crc32c(0, buf, t.len));
+		if (metafs_table_decode(buf, t.len, &out))
+			continue;
+		metafs_table_validate(&out, t.rig.labels, why, sizeof(why));
+		accepted++;
+		metafs_table_free(&out);
+	}
+	ck_assert_uint_gt(accepted, 0);
+	rig_free(&t.rig);
+}
+END_TEST
+
+static int validate_changed(struct table_rig *t)
+{
+	struct metafs_table out;
+	char why[100];
+	int err;
+
+	ck_assert_int_eq(metafs_table_encode(&t->table, t->buf, sizeof(t->buf), &t->len), 0);
+	err = metafs_table_decode(t->buf, t->len, &out);
+	if (err)
+		return err;
+	err = metafs_table_validate(&out, t->rig.labels, why, sizeof(why));
+	metafs_table_free(&out);
+	return err;
+}
+
+START_TEST(table_impossible)
+{
+	struct table_rig t;
+	struct metafs_table_file saved;
+
+	table_rig_make(&t);
+	ck_assert_int_eq(validate_changed(&t), 0);
+#define REFUSED(f, change)                                           \
+	do {                                                         \
+		saved = t.file[f];                                   \
+		change;                                              \
+		ck_assert_int_eq(validate_changed(&t), -EBADMSG);    \
+		t.file[f] = saved;                                   \
+	} while (0)
+	REFUSED(0, t.file[0].extent = &some_extents[1]);      /* two files on one block */
+	REFUSED(1, t.file[1].name = "CURRENT\0xx");
+	REFUSED(1, t.file[1].id = 99);
+	REFUSED(1, t.file[1].id = 100);
+	REFUSED(1, t.file[1].log_number = 0);
+	REFUSED(0, t.file[0].size = 10 * 4096 + 1);
+	REFUSED(2, t.file[2].blocks = 8);
+	REFUSED(2, t.file[2].size = 2 * 4040 + 1);
+	REFUSED(1, t.file[1].size = 1);
+	REFUSED(0, (t.file[0].name = "a/b/c/d", t.file[0].name_len = 7));
+#undef REFUSED
+	t.range.count = 1;
+	ck_assert_int_eq(validate_changed(&t), -EBADMSG);
+	t.range.count = 1 << 20;
+	ck_assert_int_eq(validate_changed(&t), -EBADMSG);
+	rig_free(&t.rig);
+}
+END_TEST
+
+START_TEST(log_blocks)
+{
+	struct metafs_log_block b = { .file_id = 7, .log_number = 9, .sequence = 1ull << 41,
+				      .flushed = 5, .index = 3, .used = 100, .pool = "poolxyz" };
+	uint8_t buf[METAFS_LOG_BLOCK_BYTES];
+	struct metafs_log_block out;
+
+	memset(buf, 0x5a, sizeof(buf));
+	metafs_log_block_encode(&b, buf);
+	ck_assert_int_eq(metafs_log_block_decode(buf, &out), 0);
+	ck_assert_mem_eq(&b, &out, sizeof(b));
+	ck_assert_uint_eq(buf[56 + 99], 0x5a);
+	ck_assert_uint_eq(buf[56 + 100], 0);
+	for (unsigned i = 0; i < sizeof(buf); i++) {
+		buf[i] ^= 4;
+		ck_assert_int_ne(metafs_log_block_decode(buf, &out), 0);
+		buf[i] ^= 4;
+	}
+	b.used = METAFS_LOG_PAYLOAD;
+	metafs_log_block_encode(&b, buf);
+	ck_assert_int_eq(metafs_log_block_decode(buf, &out), 0);
+}
+END_TEST
+
+/* ---- Files ---- */
+
+/* Byte i of a stream: cheap, and no two nearby offsets look alike. */
+static uint8_t stream_byte(uint64_t i)
+{
+	return (uint8_t)((i * 2654435761u) >> 13 ^ i >> 8);
+}
+
+static void stream_fill(uint8_t *buf, size_t len, uint64_t from)
+{
+	for (size_t i = 0; i < len; i++)
+		buf[i] = stream_byte(from + i);
+}
+
+static void append_stream(struct metafs_file *f, size_t len, uint64_t from)
+{
+	cleanup_free uint8_t *buf = malloc(len + 1);
+
+	stream_fill(buf, len, from);
+	ck_assert_int_eq(metafs_append(f, buf, len), 0);
+}
+
+static struct metafs_file *create(struct rig *rig, const char *name)
+{
+	struct metafs_file *f;
+
+	ck_assert_int_eq(metafs_create(rig->mf, name, &f), 0);
+	return f;
+}
+
+/* Its content, malloc'ed; NULL when there is no such file. */
+static uint8_t *content(struct rig *rig, const char *name, size_t *len)
+{
+	struct metafs_file *f;
+	uint8_t *buf;
+
+	*len = 0;
+	if (metafs_file_open(rig->mf, name, &f))
+		return NULL;
+	*len = metafs_file_size(f);
+	buf = malloc(*len + 1);
+	ck_assert_int_eq(metafs_read(f, buf, *len + 1, 0), (ssize_t)*len);
+	metafs_file_close(f);
+	return buf;
+}
+
+/* An assertion for each byte would take minutes. */
+static bool is_stream(const uint8_t *buf, size_t len, uint64_t from)
+{
+	for (size_t i = 0; i < len; i++)
+		if (buf[i] != stream_byte(from + i))
+			return false;
+	return true;
+}
+
+static void expect_stream(struct rig *rig, const char *name, size_t want, uint64_t from)
+{
+	size_t len;
+	cleanup_free uint8_t *buf = content(rig, name, &len);
+
+	ck_assert_ptr_nonnull(buf);
+	ck_assert_uint_eq(len, want);
+	ck_assert(is_stream(buf, len, from));
+}
+
+static void expect_absent(struct rig *rig, const char *name)
+{
+	size_t len;
+
+	ck_assert_ptr_null(content(rig, name, &len));
+}
+
+START_TEST(plain_files)
+{
+	static const size_t sizes[] = { 1, 4095, 4096, 4097, 512 << 10, (1 << 20) + 77, 3 << 20 };
+	struct rig rig;
+	char name[32];
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	for (unsigned i = 0; i < 7; i++) {
+		struct metafs_file *f;
+
+		snprintf(name, sizeof(name), "%06u.sst", i + 10);
+		f = create(&rig, name);
+		for (size_t done = 0, n; done < sizes[i]; done += n) {
+			n = sizes[i] - done < 70001 ? sizes[i] - done : 70001;
+			append_stream(f, n, done + i);
+		}
+		expect_stream(&rig, name, sizes[i], i);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		expect_stream(&rig, name, sizes[i], i);
+		/* A partial last block that was written moves when the file grows. */
+		append_stream(f, 100, sizes[i] + i);
+		expect_stream(&rig, name, sizes[i] + 100, i);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		metafs_file_close(f);
+		expect_stream(&rig, name, sizes[i] + 100, i);
+	}
+	rig_close(&rig);
+	rig_open(&rig);
+	for (unsigned i = 0; i < 7; i++) {
+		snprintf(name, sizeof(name), "%06u.sst", i + 10);
+		expect_stream(&rig, name, sizes[i] + 100, i);
+	}
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(logs)
+{
+	struct rig rig;
+	struct metafs_file *f, *reader;
+	uint64_t seed = 3, size = 0;
+	uint8_t buf[5000];
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000004.log");
+	ck_assert_int_eq(metafs_file_open(rig.mf, "000004.log", &reader), 0);
+	for (unsigned i = 0; i < 300; i++) {
+		size_t n = rig_random(&seed) % (i % 10 ? 300 : 30000);
+		uint64_t at;
+
+		append_stream(f, n, size);
+		size += n;
+		if (rig_random(&seed) % 3 == 0)
+			ck_assert_int_eq(metafs_file_sync(f), 0);
+		/* Anywhere, in the tail and on the device. */
+		at = rig_random(&seed) % (size + 1);
+		n = rig_random(&seed) % sizeof(buf);
+		n = n < size - at ? n : size - at;
+		ck_assert_int_eq(metafs_read(reader, buf, n, at), (ssize_t)n);
+		ck_assert(is_stream(buf, n, at));
+	}
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	metafs_file_close(reader);
+	for (unsigned i = 0; i < 3; i++) {
+		rig_close(&rig);
+		rig_open(&rig);
+		expect_stream(&rig, "000004.log", size, 0);
+	}
+	ck_assert_uint_eq(metafs_start(rig.mf), 4);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(names)
+{
+	struct rig rig;
+	struct metafs_file *f, *g;
+	struct metafs_stat st;
+	char long_name[300];
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "tmp");
+	append_stream(f, 10000, 1);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	f = create(&rig, "CURRENT");
+	append_stream(f, 20000, 2);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	/* The replaced file stays readable by its handle. */
+	ck_assert_int_eq(metafs_file_open(rig.mf, "CURRENT", &g), 0);
+	ck_assert_int_eq(metafs_rename(rig.mf, "tmp", "CURRENT"), 0);
+	expect_stream(&rig, "CURRENT", 10000, 1);
+	expect_absent(&rig, "tmp");
+	ck_assert_uint_eq(metafs_file_size(g), 20000);
+	metafs_file_close(g);
+	ck_assert_int_eq(metafs_sync_names(rig.mf), 0);
+	ck_assert_int_eq(metafs_rename(rig.mf, "tmp", "x"), -ENOENT);
+	ck_assert_int_eq(metafs_rename(rig.mf, "CURRENT", "000001.log"), -EINVAL);
+	ck_assert_int_eq(metafs_unlink(rig.mf, "nothing"), -ENOENT);
+	ck_assert_int_eq(metafs_stat(rig.mf, "CURRENT", &st), 0);
+	ck_assert_uint_eq(st.size_bytes, 10000);
+	memset(long_name, 'n', sizeof(long_name));
+	long_name[256] = 0;
+	ck_assert_int_eq(metafs_create(rig.mf, long_name, &f), -ENAMETOOLONG);
+	long_name[255] = 0;
+	ck_assert_int_eq(metafs_create(rig.mf, long_name, &f), 0);
+	metafs_file_close(f);
+	rig_close(&rig);
+	rig_open(&rig);
+	expect_stream(&rig, "CURRENT", 10000, 1);
+	rig_close(&rig);
+	ck_assert_int_eq(rig_try_open(&rig, true), 0);
+	ck_assert_int_eq(metafs_create(rig.mf, "x", &f), -EROFS);
+	ck_assert_int_eq(metafs_unlink(rig.mf, "CURRENT"), -EROFS);
+	expect_stream(&rig, "CURRENT", 10000, 1);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(space_comes_back)
+{
+	struct rig rig;
+	struct metafs_stats before, after;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	metafs_stats(rig.mf, &before);
+	/* Several times the share: nothing is lost, and only what is durable is reused. */
+	for (unsigned i = 0; i < 60; i++) {
+		struct metafs_file *f = create(&rig, "000010.sst");
+
+		metafs_file_expect(f, 5 << 20);
+		append_stream(f, 3 << 20, i);
+		if (i % 3 == 0)
+			ck_assert_int_eq(metafs_file_sync(f), 0);
+		metafs_file_close(f);
+		expect_stream(&rig, "000010.sst", 3 << 20, i);
+	}
+	ck_assert_int_eq(metafs_unlink(rig.mf, "000010.sst"), 0);
+	metafs_stats(rig.mf, &after);
+	ck_assert_uint_eq(after.free_bytes + after.pending_bytes, before.free_bytes);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(full)
+{
+	struct rig rig;
+	struct metafs_file *f, *log;
+	static uint8_t buf[1 << 20];
+	unsigned n = 0;
+	char name[32];
+	int err = 0;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	log = create(&rig, "000003.log");
+	ck_assert_uint_ge(metafs_room(rig.mf), 6);
+	for (; !err; n++) {
+		snprintf(name, sizeof(name), "%06u.sst", n);
+		f = create(&rig, name);
+		err = metafs_append(f, buf, sizeof(buf));
+		if (!err)
+			ck_assert_int_eq(metafs_file_sync(f), 0);
+		metafs_file_close(f);
+	}
+	ck_assert_int_eq(err, -ENOSPC);
+	ck_assert_uint_ge(n, 20);
+	ck_assert_uint_eq(metafs_room(rig.mf), 0);
+	/* Not half a file: it is as it was, and deleting makes room at once. */
+	ck_assert_int_eq(metafs_unlink(rig.mf, name), 0);
+	ck_assert_int_eq(metafs_unlink(rig.mf, "000000.sst"), 0);
+	ck_assert_int_eq(metafs_unlink(rig.mf, "000001.sst"), 0);
+	f = create(&rig, "again");
+	ck_assert_int_eq(metafs_append(f, buf, sizeof(buf)), 0);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	append_stream(log, 100000, 0);
+	ck_assert_int_eq(metafs_file_sync(log), 0);
+	metafs_file_close(log);
+	rig_close(&rig);
+	rig_open(&rig);
+	expect_stream(&rig, "000003.log", 100000, 0);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(table_full)
+{
+	struct rig rig;
+	struct metafs_file *f;
+	char name[300];
+	unsigned n = 0;
+	int err;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	for (;;) {
+		memset(name, 'x', sizeof(name));
+		name[snprintf(name, 20, "%06u", n)] = 'x';
+		name[250] = 0;
+		err = metafs_create(rig.mf, name, &f);
+		if (err)
+			break;
+		metafs_file_close(f);
+		n++;
+	}
+	ck_assert_int_eq(err, -ENOSPC);
+	ck_assert_uint_ge(n, 100);
+	ck_assert_int_eq(metafs_sync_names(rig.mf), 0);
+	name[snprintf(name, 20, "%06u", 0)] = 'x';
+	ck_assert_int_eq(metafs_unlink(rig.mf, name), 0);
+	ck_assert_int_eq(metafs_create(rig.mf, "y", &f), 0);
+	metafs_file_close(f);
+	ck_assert_int_eq(metafs_sync_names(rig.mf), 0);
+	rig_close(&rig);
+	rig_open(&rig);
+	expect_absent(&rig, name);
+	rig_free(&rig);
+}
+END_TEST
+
+/* ---- Cuts: a stream over several WALs, plain files beside it ---- */
+
+/*
+ * Bytes of one stream go to WAL after WAL; old ones are deleted. What any cut leaves must be, read
+ * from WAL to WAL, the stream from the oldest WAL's first byte on without a gap, at least as far as
+ * the last sync that was answered.
+ */
+struct wal_state {
+	uint64_t number, start, end; /* of the stream */
+	bool deleted;
+};
+
+struct work {
+	struct rig *rig;
+	uint64_t seed;
+	struct metafs_file *wal, *manifest;
+	struct wal_state wals[64];
+	unsigned n;
+	uint64_t appended, synced;
+	uint64_t m_appended, m_synced;
+	uint64_t plain_synced, plain_next; /* files t000000... are there in full up to here */
+	unsigned checks, every, takeovers, deep;
+	bool kill;
+};
+
+static void wal_name(char *name, uint64_t number)
+{
+	snprintf(name, 32, "%06" PRIu64 ".log", number);
+}
+
+static void check_wals(const struct work *w, struct rig *after, uint64_t least)
+{
+	bool ended = false;
+
+	for (unsigned i = 0; i < w->n; i++) {
+		const struct wal_state *wal = &w->wals[i];
+		uint64_t must = least < wal->end ? least : wal->end;
+		char name[32];
+		size_t len;
+		cleanup_free uint8_t *buf = NULL;
+
+		wal_name(name, wal->number);
+		buf = content(after, name, &len);
+		if (wal->deleted && !buf)
+			continue;
+		ck_assert_msg(wal->start + len >= must, "%s: %zu bytes, and %" PRIu64 " are promised",
+			      name, len, must - wal->start);
+		ck_assert_msg(!ended || !len, "%s lies behind a hole", name);
+		ck_assert(is_stream(buf, len, wal->start));
+		ended = ended || wal->start + len < wal->end;
+	}
+}
+
+static void check_manifest(const struct work *w, struct rig *after, uint64_t least)
+{
+	size_t len;
+	cleanup_free uint8_t *buf = content(after, "MANIFEST-000002", &len);
+
+	ck_assert_uint_ge(len, least);
+	ck_assert_uint_le(len, w->m_appended);
+	ck_assert(is_stream(buf, len, 77));
+}
+
+static void check_plain(struct rig *after, uint64_t from, uint64_t synced)
+{
+	for (uint64_t i = from; i < synced; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "t%06" PRIu64, i);
+		expect_stream(after, name, 5000 + i * 100, i);
+	}
+}
+
+static void check_state(const struct work *w, struct rig *after, bool all)
+{
+	check_wals(w, after, all ? w->appended : w->synced);
+	check_manifest(w, after, all ? w->m_appended : w->m_synced);
+	check_plain(after, w->plain_synced > 3 ? w->plain_synced - 3 : 0, w->plain_synced);
+}
+
+struct second {
+	struct work *work;
+	struct rig *rig;
+	bool all;
+};
+
+/* While a recovery runs the power fails again, or the worker is killed again. */
+static void second_cut(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	struct second *s = arg;
+	struct rig after;
+
+	(void)dev;
+	(void)op;
+	if (s->all)
+		rig_kill(s->rig, &after);
+	else
+		rig_cut(s->rig, step, &after);
+	rig_open(&after);
+	check_state(s->work, &after, s->all);
+	rig_free(&after);
+	s->work->deep++;
+}
+
+static void check_now(struct work *w, uint64_t step, bool kill)
+{
+	struct rig after;
+	struct second second = { .work = w, .rig = &after, .all = kill };
+
+	if (kill)
+		rig_kill(w->rig, &after);
+	else
+		rig_cut(w->rig, step ^ w->seed, &after);
+	if (w->checks % 16 == 0)
+		rig_hook(&after, second_cut, &second);
+	rig_open(&after);
+	rig_hook(&after, NULL, NULL);
+	check_state(w, &after, kill);
+	rig_free(&after);
+	w->checks++;
+}
+
+static void work_step(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	struct work *w = arg;
+
+	(void)dev;
+	(void)op;
+	for (unsigned i = 0; i < w->every; i++)
+		check_now(w, step * 8 + i, false);
+	if (w->kill) {
+		/* Inside of an append that waits for a sync, its bytes are not promised yet. */
+		check_now(w, step, true);
+		w->takeovers++;
+	}
+}
+
+static void work_begin_wal(struct work *w)
+{
+	char name[32];
+
+	if (w->wal)
+		metafs_file_close(w->wal);
+	w->wals[w->n] = (struct wal_state){ 10 + 2 * w->n, w->appended, w->appended, false };
+	wal_name(name, w->wals[w->n].number);
+	w->n++;
+	w->wal = create(w->rig, name);
+}
+
+static void work_drop_wals(struct work *w)
+{
+	/* Newest first, as RocksDB does it; never the current one nor what was not synced. */
+	for (unsigned i = w->n - 1; i-- > 0;) {
+		char name[32];
+
+		wal_name(name, w->wals[i].number);
+		if (w->wals[i].deleted || w->wals[i].end > w->synced)
+			continue;
+		w->wals[i].deleted = true;
+		ck_assert_int_eq(metafs_unlink(w->rig->mf, name), 0);
+	}
+}
+
+static void work_append(struct work *w, size_t len)
+{
+	append_stream(w->wal, len, w->appended);
+	w->appended += len;
+	w->wals[w->n - 1].end = w->appended;
+}
+
+static void work_plain(struct work *w)
+{
+	struct metafs_file *f;
+	char name[32];
+
+	snprintf(name, sizeof(name), "t%06" PRIu64, w->plain_next);
+	f = create(w->rig, name);
+	append_stream(f, 5000 + w->plain_next * 100, w->plain_next);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	w->plain_synced = ++w->plain_next;
+	if (w->plain_next > 6) {
+		snprintf(name, sizeof(name), "t%06" PRIu64, w->plain_next - 6);
+		metafs_unlink(w->rig->mf, name);
+	}
+}
+
+static void work_op(struct work *w)
+{
+	uint64_t r = rig_random(&w->seed), before = w->appended;
+
+	switch (r % 16) {
+	case 0:
+		if (w->n < 60)
+			work_begin_wal(w);
+		break;
+	case 1:
+		work_drop_wals(w);
+		break;
+	case 2:
+		work_plain(w);
+		break;
+	case 3:
+		append_stream(w->manifest, 100 + r % 3000, w->m_appended + 77);
+		w->m_appended += 100 + r % 3000;
+		ck_assert_int_eq(metafs_file_sync(w->manifest), 0);
+		w->m_synced = w->m_appended;
+		break;
+	case 4:
+	case 5:
+	case 6:
+		ck_assert_int_eq(metafs_sync(w->rig->mf), 0);
+		w->synced = before;
+		w->m_synced = w->m_appended;
+		break;
+	default:
+		work_append(w, 1 + r / 16 % (r % 5 ? 500 : 20000));
+	}
+}
+
+static void run_cuts(unsigned devices, uint64_t seed, unsigned ops, bool kill)
+{
+	struct sim_options sim = { .sector_bytes = seed & 1 ? 512 : 4096 };
+	struct rig rig;
+	struct work w = { .rig = &rig, .seed = seed, .every = kill ? 0 : 2, .kill = kill };
+
+	rig_make(&rig, devices, 64 * MIB, &sim);
+	rig.area_bytes = metafs_area_bytes(&rig.labels[0], SHORT_TAIL);
+	ck_assert_int_eq(posix_memalign(&rig.area, 4096, rig.area_bytes), 0);
+	memset(rig.area, 0, rig.area_bytes);
+	rig_open(&rig);
+	w.manifest = create(&rig, "MANIFEST-000002");
+	work_begin_wal(&w);
+	work_append(&w, 10);
+	ck_assert_int_eq(metafs_sync(rig.mf), 0);
+	w.synced = w.appended;
+	rig_hook(&rig, work_step, &w);
+	for (unsigned i = 0; i < ops; i++)
+		work_op(&w);
+	rig_hook(&rig, NULL, NULL);
+	ck_assert_uint_gt(w.checks, ops / 4);
+	ck_assert_uint_gt(w.deep, 0);
+	metafs_file_close(w.wal);
+	metafs_file_close(w.manifest);
+	rig_free(&rig);
+}
+
+START_TEST(cuts)
+{
+	run_cuts(1, 100 + (uint64_t)_i, 150, false);
+}
+END_TEST
+
+START_TEST(cuts_of_three)
+{
+	run_cuts(3, 200 + (uint64_t)_i, 60, false);
+}
+END_TEST
+
+START_TEST(kills)
+{
+	run_cuts(1, 300 + (uint64_t)_i, 150, true);
+}
+END_TEST
+
+/* A worker that is killed between two operations: nothing that was appended is lost. */
+START_TEST(takeover)
+{
+	struct rig rig;
+	struct metafs_file *f, *m;
+	struct metafs_stats stats;
+	size_t size = 0;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig.area_bytes = metafs_area_bytes(&rig.labels[0], 0);
+	ck_assert_int_eq(posix_memalign(&rig.area, 4096, rig.area_bytes), 0);
+	memset(rig.area, 0, rig.area_bytes);
+	for (unsigned i = 0; i < 10; i++) {
+		char wal[32], manifest[32];
+		struct rig cut;
+
+		snprintf(wal, sizeof(wal), "%06u.log", 10 + 2 * i);
+		snprintf(manifest, sizeof(manifest), "MANIFEST-%06u", 11 + 2 * i);
+		rig_open(&rig);
+		if (i) {
+			metafs_stats(rig.mf, &stats);
+			ck_assert(stats.taken_over);
+			snprintf(wal, sizeof(wal), "%06u.log", 8 + 2 * i);
+			expect_stream(&rig, wal, size, i - 1);
+			snprintf(manifest, sizeof(manifest), "MANIFEST-%06u", 9 + 2 * i);
+			expect_stream(&rig, manifest, 6000, i);
+			/* What was taken over is durable, the area is not needed any more. */
+			rig_cut(&rig, i, &cut);
+			rig_open(&cut);
+			expect_stream(&cut, wal, size, i - 1);
+			rig_free(&cut);
+			snprintf(wal, sizeof(wal), "%06u.log", 10 + 2 * i);
+			snprintf(manifest, sizeof(manifest), "MANIFEST-%06u", 11 + 2 * i);
+		}
+		f = create(&rig, wal);
+		m = create(&rig, manifest);
+		size = 0;
+		for (unsigned j = 0; j < 50; j++) {
+			append_stream(f, 100 * j, size + i);
+			size += 100 * j;
+			if (j == 20)
+				append_stream(m, 6000, i + 1);
+			if (i & 1 && j % 10 == 0)
+				ck_assert_int_eq(metafs_file_sync(f), 0);
+		}
+		metafs_file_close(f);
+		metafs_file_close(m);
+		rig_close(&rig);
+	}
+	rig_free(&rig);
+}
+END_TEST
+
+/* The area of another start, or of another pool, is not ours. */
+START_TEST(foreign_area)
+{
+	struct rig rig;
+	struct metafs_file *f;
+	struct metafs_stats stats;
+	cleanup_free void *old = NULL;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig.area_bytes = metafs_area_bytes(&rig.labels[0], 0);
+	ck_assert_int_eq(posix_memalign(&rig.area, 4096, rig.area_bytes), 0);
+	ck_assert_int_eq(posix_memalign(&old, 4096, rig.area_bytes), 0);
+	memset(rig.area, 0, rig.area_bytes);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	append_stream(f, 1000, 0);
+	metafs_file_close(f);
+	rig_close(&rig);
+	memcpy(old, rig.area, rig.area_bytes);
+	/* Somebody without the area opens the pool in between. */
+	memset(rig.area, 0, rig.area_bytes);
+	rig_open(&rig);
+	expect_absent(&rig, "000003.log");
+	rig_close(&rig);
+	memcpy(rig.area, old, rig.area_bytes);
+	rig_open(&rig);
+	metafs_stats(rig.mf, &stats);
+	ck_assert(!stats.taken_over);
+	expect_absent(&rig, "000003.log");
+	rig_free(&rig);
+}
+END_TEST
+
+/* ---- Damage, devices, errors ---- */
+
+static void flip_log_block(struct rig *rig, const char *name, uint64_t index)
+{
+	cleanup_free uint8_t *buf = NULL;
+	struct metafs_log_block b;
+	struct metafs_stat st;
+
+	ck_assert_int_eq(metafs_stat(rig->mf, name, &st), 0);
+	ck_assert_int_eq(posix_memalign((void **)&buf, 4096, 4096), 0);
+	for (uint64_t at = 0; at < 64 * MIB; at += 4096) {
+		ck_assert_int_eq(device_read(rig->dev[0], buf, 4096, at), 0);
+		if (metafs_log_block_decode(buf, &b) || b.file_id != st.id || b.index != index)
+			continue;
+		sim_flip_bit(rig->dev[0], at + 100, 1);
+		return;
+	}
+	ck_abort_msg("no such block");
+}
+
+/* A block that a later one says was durable is gone: no power cut does that. */
+START_TEST(damaged_log)
+{
+	struct rig rig;
+	struct metafs_file *f;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	for (unsigned i = 0; i < 10; i++) {
+		append_stream(f, 1000, 1000 * i);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+	}
+	flip_log_block(&rig, "000003.log", 4);
+	metafs_file_close(f);
+	rig_close(&rig);
+	ck_assert_int_eq(rig_try_open(&rig, false), -EBADMSG);
+	ck_assert_int_eq(rig_try_open(&rig, true), 0);
+	expect_stream(&rig, "000003.log", 4000, 0);
+	rig_close(&rig);
+	ck_assert_int_eq(rig_try_open(&rig, false), -EBADMSG);
+	rig_free(&rig);
+}
+END_TEST
+
+/* A read error is not the end of a log. */
+START_TEST(unreadable_log)
+{
+	struct sim_faults faults = { .seed = 1 };
+	struct rig rig;
+	struct metafs_file *f;
+	unsigned errors = 0;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	append_stream(f, 100000, 0);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	rig_close(&rig);
+	for (faults.fail_read_at = 1; faults.fail_read_at < 12; faults.fail_read_at++) {
+		sim_set_faults(rig.dev[0], &faults);
+		if (rig_try_open(&rig, false)) {
+			errors++;
+			continue;
+		}
+		sim_set_faults(rig.dev[0], NULL);
+		expect_stream(&rig, "000003.log", 100000, 0);
+		rig_close(&rig);
+	}
+	ck_assert_uint_gt(errors, 0);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(missed_switch)
+{
+	struct sim_faults faults = { .seed = 1, .fail_write_ppm = 1000000 };
+	struct rig rig, cut;
+	struct metafs_file *f;
+
+	rig_make(&rig, 3, 64 * MIB, NULL);
+	rig_open(&rig);
+	/* The third device takes nothing; all files lie on the first. */
+	sim_set_faults(rig.dev[2], &faults);
+	f = create(&rig, "000010.sst");
+	append_stream(f, 50000, 5);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	sim_set_faults(rig.dev[2], NULL);
+	rig_cut(&rig, 1, &cut);
+	rig_open(&cut);
+	expect_stream(&cut, "000010.sst", 50000, 5);
+	rig_close(&cut);
+	/* It was brought up to date: with one of the others it is enough. */
+	device_close(cut.dev[1]);
+	cut.dev[1] = NULL;
+	rig_open(&cut);
+	expect_stream(&cut, "000010.sst", 50000, 5);
+	rig_close(&cut);
+	device_close(cut.dev[2]);
+	cut.dev[2] = NULL;
+	ck_assert_int_eq(rig_try_open(&cut, false), -ENXIO);
+	ck_assert_int_eq(rig_try_open(&cut, true), 0);
+	expect_stream(&cut, "000010.sst", 50000, 5);
+	rig_free(&cut);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(no_majority)
+{
+	struct sim_faults faults = { .seed = 1, .fail_write_ppm = 1000000 };
+	struct rig rig;
+	struct metafs_file *f;
+
+	rig_make(&rig, 3, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000010.sst");
+	append_stream(f, 50000, 5);
+	sim_set_faults(rig.dev[1], &faults);
+	sim_set_faults(rig.dev[2], &faults);
+	ck_assert_int_eq(metafs_file_sync(f), -EIO);
+	sim_set_faults(rig.dev[1], NULL);
+	sim_set_faults(rig.dev[2], NULL);
+	/* Final, even now that the devices are well again. */
+	ck_assert_int_eq(metafs_file_sync(f), -EIO);
+	ck_assert_int_eq(metafs_append(f, "x", 1), -EIO);
+	metafs_file_close(f);
+	rig_close(&rig);
+	rig_open(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(errors_are_final)
+{
+	struct sim_faults faults = { .seed = 1 };
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct rig rig;
+		struct metafs_file *f;
+
+		rig_make(&rig, 1, 64 * MIB, NULL);
+		rig_open(&rig);
+		f = create(&rig, "000003.log");
+		append_stream(f, 1000, 0);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		append_stream(f, 1000, 1000);
+		faults.fail_flush_at = i == 0;
+		faults.fail_write_at = i == 1;
+		sim_set_faults(rig.dev[0], &faults);
+		/* With the write failing first there is nothing to flush before it: write something. */
+		ck_assert_int_eq(device_discard(rig.dev[0], 32 * MIB, 4096), 0);
+		if (i == 0) {
+			struct metafs_file *g = create(&rig, "x");
+
+			append_stream(g, 10, 0);
+			ck_assert_int_eq(metafs_file_sync(g), -EIO);
+			metafs_file_close(g);
+		}
+		ck_assert_int_eq(metafs_file_sync(f), -EIO);
+		ck_assert_int_eq(metafs_file_sync(f), -EIO);
+		ck_assert_int_eq(metafs_sync(rig.mf), -EIO);
+		ck_assert_int_eq(metafs_append(f, "x", 1), -EIO);
+		metafs_file_close(f);
+		rig_close(&rig);
+		rig_open(&rig);
+		rig_free(&rig);
+	}
+}
+END_TEST
+
+START_TEST(flushes)
+{
+	struct sim_options through = { .write_through = true };
+	struct metafs_stats before, after;
+	cleanup_free void *data = NULL;
+	struct rig rig;
+	struct metafs_file *f;
+
+	ck_assert_int_eq(posix_memalign(&data, 4096, 4096), 0);
+	memset(data, 1, 4096);
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	append_stream(f, 100, 0);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	for (unsigned i = 0; i < 10; i++) {
+		struct device_health h0, h1;
+
+		metafs_stats(rig.mf, &before);
+		device_health(rig.dev[0], &h0);
+		append_stream(f, 100, 0);
+		if (i & 1)
+			ck_assert_int_eq(device_write(rig.dev[0], data, 4096, 40 * MIB, 0), 0);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		metafs_stats(rig.mf, &after);
+		device_health(rig.dev[0], &h1);
+		/* One block, with FUA; a flush before it only when there was data. */
+		ck_assert_uint_eq(h1.writes - h0.writes, 1 + (i & 1));
+		ck_assert_uint_eq(h1.flushes - h0.flushes, i & 1);
+		ck_assert_uint_eq(after.switches, before.switches);
+	}
+	metafs_file_close(f);
+	rig_free(&rig);
+
+	rig_make(&rig, 1, 64 * MIB, &through);
+	rig_open(&rig);
+	metafs_stats(rig.mf, &after);
+	ck_assert_uint_eq(after.flushes, 0);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(raised_start)
+{
+	struct rig rig;
+	struct metafs_file *f;
+	uint32_t start;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	append_stream(f, 1000, 0);
+	ck_assert_int_eq(metafs_raise_start(rig.mf, &start), 0);
+	ck_assert_uint_eq(start, 2);
+	append_stream(f, 1000, 1000);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	rig_close(&rig);
+	rig_open(&rig);
+	ck_assert_uint_eq(metafs_start(rig.mf), 3);
+	expect_stream(&rig, "000003.log", 2000, 0);
+	rig_free(&rig);
+}
+END_TEST
+
+/* ---- Threads ---- */
+
+struct shared {
+	struct rig *rig;
+	struct metafs_file *wal;
+	_Atomic bool stop;
+};
+
+static void *syncer(void *arg)
+{
+	struct shared *s = arg;
+
+	while (!s->stop)
+		ck_assert_int_eq(metafs_file_sync(s->wal), 0);
+	return NULL;
+}
+
+static void *compactor(void *arg)
+{
+	struct shared *s = arg;
+
+	for (unsigned i = 0; i < 40; i++) {
+		struct metafs_file *f = create(s->rig, "000100.sst");
+
+		append_stream(f, 700000, i);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		metafs_file_close(f);
+		expect_stream(s->rig, "000100.sst", 700000, i);
+	}
+	return NULL;
+}
+
+START_TEST(threads)
+{
+	struct rig rig;
+	struct shared s = { .rig = &rig };
+	pthread_t sync[2], compact;
+	uint64_t size = 0;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig.area_bytes = metafs_area_bytes(&rig.labels[0], SHORT_TAIL);
+	ck_assert_int_eq(posix_memalign(&rig.area, 4096, rig.area_bytes), 0);
+	memset(rig.area, 0, rig.area_bytes);
+	rig_open(&rig);
+	s.wal = create(&rig, "000003.log");
+	for (unsigned i = 0; i < 2; i++)
+		pthread_create(&sync[i], NULL, syncer, &s);
+	pthread_create(&compact, NULL, compactor, &s);
+	for (unsigned i = 0; i < 500; i++) {
+		append_stream(s.wal, 2000, size);
+		size += 2000;
+	}
+	pthread_join(compact, NULL);
+	s.stop = true;
+	pthread_join(sync[0], NULL);
+	pthread_join(sync[1], NULL);
+	ck_assert_int_eq(metafs_sync(rig.mf), 0);
+	metafs_file_close(s.wal);
+	rig_close(&rig);
+	rig_open(&rig);
+	expect_stream(&rig, "000003.log", size, 0);
+	rig_free(&rig);
+}
+END_TEST
+
+/* NVFS_TEST_SEEDS: how many seeds the crash tests go through. */
+int main(void)
+{
+	const char *env = getenv("NVFS_TEST_SEEDS");
+	int seeds = env ? atoi(env) : 6;
+	Suite *suite = suite_create("metafs");
+	TCase *basic = tcase_create("basic"), *crash = tcase_create("crash");
+	const TTest *const tests[] = { table_round_trip, table_damage, table_hostile,
+				       table_impossible, log_blocks, plain_files, logs, names,
+				       space_comes_back, full, table_full, takeover, foreign_area,
+				       damaged_log, unreadable_log, missed_switch, no_majority,
+				       errors_are_final, flushes, raised_start, threads };
+
+	tcase_set_timeout(basic, 120);
+	tcase_set_timeout(crash, 300);
+	tcase_add_checked_fixture(basic, set_up, NULL);
+	tcase_add_checked_fixture(crash, set_up, NULL);
+	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		tcase_add_test(basic, tests[i]);
+	tcase_add_loop_test(crash, cuts, 0, seeds);
+	tcase_add_loop_test(crash, cuts_of_three, 0, seeds);
+	tcase_add_loop_test(crash, kills, 0, seeds);
+	suite_add_tcase(suite, basic);
+	suite_add_tcase(suite, crash);
+	return unit_run_suite(suite);
+}
