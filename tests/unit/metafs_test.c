@@ -544,7 +544,9 @@ struct work {
 	uint64_t appended, synced;
 	uint64_t m_appended, m_synced;
 	uint64_t plain_synced, plain_next; /* files t000000... are there in full up to here */
-	unsigned checks, every, takeovers, deep;
+	uint64_t current, current_synced;  /* version in CURRENT */
+	uint64_t generation;               /* of the newest table on the first device */
+	unsigned checks, every, takeovers, deep, torn;
 	bool kill;
 };
 
@@ -596,8 +598,27 @@ static void check_plain(struct rig *after, uint64_t from, uint64_t synced)
 	}
 }
 
+/* A version number, then the stream from there: replaced by rename, and whole at any time. */
+static void check_current(struct rig *after, uint64_t least, uint64_t most)
+{
+	size_t len;
+	cleanup_free uint8_t *buf = content(after, "CURRENT", &len);
+	uint64_t version;
+
+	if (!buf && !least)
+		return;
+	ck_assert_ptr_nonnull(buf);
+	ck_assert_uint_ge(len, 8);
+	version = get_le64(buf);
+	ck_assert_uint_ge(version, least);
+	ck_assert_uint_le(version, most);
+	ck_assert_uint_eq(len, 8 + 3000 * (version % 50));
+	ck_assert(is_stream(buf + 8, len - 8, version));
+}
+
 static void check_state(const struct work *w, struct rig *after, bool all)
 {
+	check_current(after, w->current_synced, w->current + 1);
 	check_wals(w, after, all ? w->appended : w->synced);
 	check_manifest(w, after, all ? w->m_appended : w->m_synced);
 	check_plain(after, w->plain_synced > 3 ? w->plain_synced - 3 : 0, w->plain_synced);
@@ -645,12 +666,47 @@ static void check_now(struct work *w, uint64_t step, bool kill)
 	w->checks++;
 }
 
+static uint64_t newest_generation(struct device *dev, const struct label *label, unsigned *slot)
+{
+	uint8_t buf[4096] __attribute__((aligned(4096)));
+	uint64_t newest = 0;
+
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(device_read(dev, buf, sizeof(buf), label_slot_offset(label, i)), 0);
+		if (memcmp(buf, METAFS_TABLE_MAGIC, 8) || get_le64(buf + 16) <= newest)
+			continue;
+		newest = get_le64(buf + 16);
+		*slot = i;
+	}
+	return newest;
+}
+
+/* A table was written a moment ago, and its sync has not been answered: it may as well be torn. */
+static void check_torn_table(struct work *w, uint64_t step)
+{
+	const struct label *label = &w->rig->labels[0];
+	unsigned slot = 0;
+	uint64_t generation = newest_generation(w->rig->dev[0], label, &slot);
+	struct rig after;
+
+	if (generation == w->generation || w->rig->devices > 1)
+		return;
+	w->generation = generation;
+	rig_cut(w->rig, step, &after);
+	sim_flip_bit(after.dev[0], label_slot_offset(label, slot) + 100, 1);
+	rig_open(&after);
+	check_state(w, &after, false);
+	rig_free(&after);
+	w->torn++;
+}
+
 static void work_step(struct device *dev, enum io_op op, uint64_t step, void *arg)
 {
 	struct work *w = arg;
 
 	(void)dev;
-	(void)op;
+	if (op == IO_WRITE)
+		check_torn_table(w, step);
 	for (unsigned i = 0; i < w->every; i++)
 		check_now(w, step * 8 + i, false);
 	if (w->kill) {
@@ -710,6 +766,40 @@ static void work_plain(struct work *w)
 	}
 }
 
+static void work_current(struct work *w, bool sync)
+{
+	uint64_t version = w->current + 1;
+	struct metafs_file *f = create(w->rig, "tmp");
+	uint8_t head[8];
+
+	put_le64(head, version);
+	ck_assert_int_eq(metafs_append(f, head, sizeof(head)), 0);
+	append_stream(f, 3000 * (version % 50), version);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	ck_assert_int_eq(metafs_rename(w->rig->mf, "tmp", "CURRENT"), 0);
+	w->current = version;
+	if (!sync)
+		return;
+	ck_assert_int_eq(metafs_sync_names(w->rig->mf), 0);
+	w->current_synced = version;
+}
+
+/* Leaves so little that freed blocks are wanted again at once. */
+static void work_fill(struct rig *rig)
+{
+	static uint8_t zeros[64 << 10];
+	struct metafs_file *f = create(rig, "filler");
+	struct metafs_stats stats;
+
+	do {
+		ck_assert_int_eq(metafs_append(f, zeros, sizeof(zeros)), 0);
+		metafs_stats(rig->mf, &stats);
+	} while (stats.free_bytes > 2 * MIB);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+}
+
 static void work_op(struct work *w)
 {
 	uint64_t r = rig_random(&w->seed), before = w->appended;
@@ -732,6 +822,8 @@ static void work_op(struct work *w)
 		w->m_synced = w->m_appended;
 		break;
 	case 4:
+		work_current(w, r & 16);
+		break;
 	case 5:
 	case 6:
 		ck_assert_int_eq(metafs_sync(w->rig->mf), 0);
@@ -743,28 +835,33 @@ static void work_op(struct work *w)
 	}
 }
 
-static void run_cuts(unsigned devices, uint64_t seed, unsigned ops, bool kill)
+static void run_cuts(unsigned devices, uint64_t seed, unsigned ops, bool kill, bool tight)
 {
 	struct sim_options sim = { .sector_bytes = seed & 1 ? 512 : 4096 };
 	struct rig rig;
 	struct work w = { .rig = &rig, .seed = seed, .every = kill ? 0 : 2, .kill = kill };
+	unsigned slot;
 
 	rig_make(&rig, devices, 64 * MIB, &sim);
 	rig.area_bytes = metafs_area_bytes(&rig.labels[0], SHORT_TAIL);
 	ck_assert_int_eq(posix_memalign(&rig.area, 4096, rig.area_bytes), 0);
 	memset(rig.area, 0, rig.area_bytes);
 	rig_open(&rig);
+	if (tight)
+		work_fill(&rig);
 	w.manifest = create(&rig, "MANIFEST-000002");
 	work_begin_wal(&w);
 	work_append(&w, 10);
 	ck_assert_int_eq(metafs_sync(rig.mf), 0);
 	w.synced = w.appended;
+	w.generation = newest_generation(rig.dev[0], &rig.labels[0], &slot);
 	rig_hook(&rig, work_step, &w);
 	for (unsigned i = 0; i < ops; i++)
 		work_op(&w);
 	rig_hook(&rig, NULL, NULL);
 	ck_assert_uint_gt(w.checks, ops / 4);
 	ck_assert_uint_gt(w.deep, 0);
+	ck_assert(devices > 1 || w.torn > 0);
 	metafs_file_close(w.wal);
 	metafs_file_close(w.manifest);
 	rig_free(&rig);
@@ -772,19 +869,25 @@ static void run_cuts(unsigned devices, uint64_t seed, unsigned ops, bool kill)
 
 START_TEST(cuts)
 {
-	run_cuts(1, 100 + (uint64_t)_i, 150, false);
+	run_cuts(1, 100 + (uint64_t)_i, 150, false, false);
+}
+END_TEST
+
+START_TEST(cuts_when_tight)
+{
+	run_cuts(1, 400 + (uint64_t)_i, 150, false, true);
 }
 END_TEST
 
 START_TEST(cuts_of_three)
 {
-	run_cuts(3, 200 + (uint64_t)_i, 60, false);
+	run_cuts(3, 200 + (uint64_t)_i, 60, false, false);
 }
 END_TEST
 
 START_TEST(kills)
 {
-	run_cuts(1, 300 + (uint64_t)_i, 150, true);
+	run_cuts(1, 300 + (uint64_t)_i, 150, true, _i & 1);
 }
 END_TEST
 
@@ -871,6 +974,165 @@ START_TEST(foreign_area)
 	ck_assert(!stats.taken_over);
 	expect_absent(&rig, "000003.log");
 	rig_free(&rig);
+}
+END_TEST
+
+/* ---- Chains made by hand ---- */
+
+struct hand {
+	struct rig rig;
+	struct metafs_range range;
+	struct metafs_extent extent[3];
+	struct metafs_table_file file[3];
+	struct metafs_table table;
+	uint64_t limit; /* wal_seq_next */
+};
+
+/* Two WALs of ten blocks and a spare, in a table that says that 3 blocks are durable. */
+static void hand_make(struct hand *h)
+{
+	static const char *const wal_names[] = { "000010.log", "000012.log", "spare-1" };
+
+	memset(h, 0, sizeof(*h));
+	rig_make(&h->rig, 1, 64 * MIB, NULL);
+	h->limit = (5ull << 40) + 3;
+	h->table = (struct metafs_table){ .generation = (5ull << 40) | 4, .start = 5,
+					  .next_file_id = (5ull << 40) + 9,
+					  .wal_seq_next = h->limit, .ranges = 1, .files = 3,
+					  .range = &h->range, .file = h->file };
+	h->range = (struct metafs_range){ 0, 0, 6 };
+	memcpy(h->table.pool_uuid, h->rig.labels[0].pool_uuid, 16);
+	for (unsigned i = 0; i < 3; i++) {
+		h->extent[i] = (struct metafs_extent){
+			label_zone_block(&h->rig.labels[0], i), 10, 0 };
+		h->file[i] = (struct metafs_table_file){
+			.id = (5ull << 40) + i, .kind = METAFS_WAL,
+			.log_number = i == 2 ? 0 : 10 + 2 * i, .extents = 1,
+			.extent = &h->extent[i], .name = wal_names[i], .name_len = strlen(wal_names[i]) };
+	}
+}
+
+/* Block index of file: sequence limit + seq, 100 bytes of the stream from 100 * seq on. */
+static void hand_block(struct hand *h, unsigned file, uint32_t index, int seq, int flushed)
+{
+	uint8_t buf[4096] __attribute__((aligned(4096)));
+	struct metafs_log_block b = { .file_id = h->file[file].id,
+				      .log_number = file == 2 ? 14 : h->file[file].log_number,
+				      .sequence = h->limit + (uint64_t)seq,
+				      .flushed = h->limit + (uint64_t)flushed,
+				      .index = index, .used = 100 };
+
+	memcpy(b.pool, h->table.pool_uuid, sizeof(b.pool));
+	stream_fill(buf + 56, 100, (uint64_t)(300 + 100 * seq));
+	metafs_log_block_encode(&b, buf);
+	ck_assert_int_eq(device_write(h->rig.dev[0], buf, sizeof(buf),
+				      (h->extent[file].block + index) * 4096, 0), 0);
+}
+
+static int hand_open(struct hand *h)
+{
+	cleanup_free uint8_t *buf = NULL;
+	size_t len;
+
+	ck_assert_int_eq(posix_memalign((void **)&buf, 4096, 8192), 0);
+	ck_assert_int_eq(metafs_table_encode(&h->table, buf, 8192, &len), 0);
+	ck_assert_int_eq(device_write(h->rig.dev[0], buf, 4096,
+				      label_slot_offset(&h->rig.labels[0], 0), 0), 0);
+	return rig_try_open(&h->rig, false);
+}
+
+static void hand_durable(struct hand *h)
+{
+	for (int i = 0; i < 3; i++)
+		hand_block(h, 0, (uint32_t)i, i - 3, -4);
+}
+
+START_TEST(chain_over_two)
+{
+	struct hand h;
+
+	hand_make(&h);
+	hand_durable(&h);
+	hand_block(&h, 0, 3, 0, -1);
+	hand_block(&h, 1, 0, 1, -1);
+	hand_block(&h, 1, 1, 2, -1);
+	hand_block(&h, 2, 0, 3, 2);
+	ck_assert_int_eq(hand_open(&h), 0);
+	expect_stream(&h.rig, "000010.log", 400, 0);
+	expect_stream(&h.rig, "000012.log", 200, 400);
+	expect_stream(&h.rig, "000014.log", 100, 600); /* the spare was this log */
+	expect_absent(&h.rig, "spare-1");
+	rig_free(&h.rig);
+}
+END_TEST
+
+START_TEST(chain_with_hole)
+{
+	struct hand h;
+
+	hand_make(&h);
+	hand_durable(&h);
+	hand_block(&h, 0, 3, 0, -1);
+	hand_block(&h, 1, 0, 2, -1); /* 1 is missing */
+	hand_block(&h, 1, 1, 3, -1);
+	ck_assert_int_eq(hand_open(&h), 0);
+	expect_stream(&h.rig, "000010.log", 400, 0);
+	expect_absent(&h.rig, "000012.log");
+	expect_absent(&h.rig, "spare-1");
+	/* Frozen: what lies behind never comes back. */
+	rig_close(&h.rig);
+	rig_open(&h.rig);
+	expect_stream(&h.rig, "000010.log", 400, 0);
+	expect_absent(&h.rig, "000012.log");
+	rig_free(&h.rig);
+}
+END_TEST
+
+START_TEST(chain_damaged)
+{
+	for (unsigned kind = 0; kind < 4; kind++) {
+		struct hand h;
+
+		hand_make(&h);
+		if (kind != 0)
+			hand_durable(&h);
+		switch (kind) {
+		case 0: /* the last durable block is not there */
+			hand_block(&h, 0, 0, -3, -4);
+			hand_block(&h, 0, 1, -2, -4);
+			break;
+		case 1: /* a gap inside of what is durable */
+			hand_block(&h, 0, 1, -1, -4);
+			break;
+		case 2: /* block 1 is missing, and a later one knows that it was durable */
+			hand_block(&h, 0, 3, 0, -1);
+			hand_block(&h, 1, 0, 2, 1);
+			break;
+		default: /* all of the second file's beginning is missing */
+			hand_block(&h, 1, 4, 5, 4);
+			break;
+		}
+		ck_assert_int_eq(hand_open(&h), -EBADMSG);
+		rig_free(&h.rig);
+	}
+}
+END_TEST
+
+/* Whole files below the checkpoint may be gone: RocksDB deletes the newest first. */
+START_TEST(chain_after_deletions)
+{
+	struct hand h;
+
+	hand_make(&h);
+	h.file[0].frozen = true;
+	h.file[0].blocks = 1;
+	h.file[0].size = 100;
+	hand_block(&h, 0, 0, -3, -4);
+	hand_block(&h, 1, 0, 0, -1);
+	ck_assert_int_eq(hand_open(&h), 0);
+	expect_stream(&h.rig, "000010.log", 100, 0);
+	expect_stream(&h.rig, "000012.log", 100, 300);
+	rig_free(&h.rig);
 }
 END_TEST
 
@@ -1188,7 +1450,9 @@ int main(void)
 				       table_impossible, log_blocks, plain_files, logs, names,
 				       space_comes_back, full, table_full, takeover, foreign_area,
 				       damaged_log, unreadable_log, missed_switch, no_majority,
-				       errors_are_final, flushes, raised_start, threads };
+				       errors_are_final, flushes, raised_start, threads,
+				       chain_over_two, chain_with_hole, chain_damaged,
+				       chain_after_deletions };
 
 	tcase_set_timeout(basic, 120);
 	tcase_set_timeout(crash, 300);
@@ -1197,6 +1461,7 @@ int main(void)
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tcase_add_test(basic, tests[i]);
 	tcase_add_loop_test(crash, cuts, 0, seeds);
+	tcase_add_loop_test(crash, cuts_when_tight, 0, seeds);
 	tcase_add_loop_test(crash, cuts_of_three, 0, seeds);
 	tcase_add_loop_test(crash, kills, 0, seeds);
 	suite_add_tcase(suite, basic);
