@@ -333,6 +333,7 @@ static json_t *subvolume_delete(struct context *c)
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s!}", "op", &op, "name", &name))
 		return bad_request(&error);
+	server_settle(c->server, name);
 	err = subvol_delete(c->server->pool, name, why, sizeof(why));
 	if (err)
 		return refused(err, why, "deleted", name);

@@ -341,6 +341,32 @@ static void post(struct volume *v, struct volume_msg *m, void (*fn)(struct sessi
 	reactor_post(request_pool_reactor(v->requests), &m->msg);
 }
 
+/* ---- Unmounted, and not yet closed ---- */
+
+static bool is_leaving(const struct volume *v)
+{
+	return v->ended || (v->session && session_gone(v->session));
+}
+
+static bool any_leaving(const struct server *s, const char *name)
+{
+	const struct volume *v;
+
+	DL_FOREACH(s->volumes, v) {
+		if ((!name || !strcmp(v->name, name)) && is_leaving(v))
+			return true;
+	}
+	return false;
+}
+
+void server_settle(struct server *s, const char *subvolume)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
+
+	while (any_leaving(s, subvolume))
+		pthread_cond_wait(&s->changed, &s->lock);
+}
+
 /* ---- Mount ---- */
 
 static struct volume *find_volume(struct server *s, const char *name)
@@ -366,9 +392,6 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 		free(v);
 		if (s->stopping)
 			snprintf(why, why_len, "the pool is being stopped");
-		else if (other && other->ended)
-			snprintf(why, why_len, "subvolume %s is being unmounted: try again in a moment",
-				 m->subvolume);
 		else if (other)
 			snprintf(why, why_len,
 				 "subvolume %s is mounted already%s%s: use mount --bind for a second place",
@@ -474,8 +497,10 @@ int server_mount(struct server *s, const struct mount_request *m, uint32_t *numb
 		 size_t why_len)
 {
 	struct volume *v;
-	int err = enter(s, m, &v, why, why_len);
+	int err;
 
+	server_settle(s, m->subvolume);
+	err = enter(s, m, &v, why, why_len);
 	if (err) {
 		close(m->fd);
 		return err;
@@ -599,10 +624,12 @@ int server_sync(struct server *s, const char *subvolume)
 
 int server_prepare_stop(struct server *s, bool force, char *why, size_t why_len)
 {
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
+	cleanup_unlock pthread_mutex_t *held = NULL;
 	struct volume *v;
 	size_t n;
 
+	server_settle(s, NULL);
+	held = lock_mutex(&s->lock);
 	if (s->stopping) {
 		snprintf(why, why_len, "the pool is being stopped already");
 		return -EALREADY;

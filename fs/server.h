@@ -102,6 +102,12 @@ int server_mount(struct server *s, const struct mount_request *m, uint32_t *numb
 /* The client of a mount went away: a session that is not mounted ends. */
 void server_abandon(struct server *s, uint32_t number);
 
+/*
+ * Wait for the close of subvolumes that are unmounted already, which umount(2) does not: afterwards
+ * nothing is busy that its user believes to be free. NULL: all of them.
+ */
+void server_settle(struct server *s, const char *subvolume);
+
 /* Write back and commit a mounted subvolume: 0, -ENOENT when it is not mounted, or the error. NULL: all of them and the pool. */
 int server_sync(struct server *s, const char *subvolume);
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,7 @@ struct session {
 	bool resuming;
 	_Atomic uint64_t requests;     /* written by the reactor thread */
 	_Atomic uint32_t in_flight;
-	_Atomic bool mounted;
+	_Atomic bool mounted, was_mounted;
 };
 
 /* ---- Replies ---- */
@@ -210,6 +211,7 @@ static void dispatch_init(struct session *s, const struct fuse_buf *buf)
 	s->initialising = false;
 	s->initialised = true;
 	atomic_store_explicit(&s->mounted, true, memory_order_relaxed);
+	atomic_store_explicit(&s->was_mounted, true, memory_order_relaxed);
 	if (s->ops->mounted)
 		s->ops->mounted(s);
 }
@@ -472,7 +474,7 @@ int session_create(struct request_pool *pool, int fd, const struct session_ops *
 	s->options = *options;
 	s->arg = arg;
 	s->name = strdup(options->name);
-	s->source = (struct reactor_source){ .poll = on_source, .fd = fd, .events = 1 /* POLLIN */ };
+	s->source = (struct reactor_source){ .poll = on_source, .fd = fd, .events = POLLIN };
 	s->probe.fn = on_probe;
 	s->end_msg.fn = on_end;
 	s->resume_msg.fn = on_resume;
@@ -527,6 +529,14 @@ bool session_parallel_dio(const struct session *s)
 bool session_setxattr_ext(const struct session *s)
 {
 	return s->setxattr_ext;
+}
+
+bool session_gone(const struct session *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	return atomic_load_explicit(&s->was_mounted, memory_order_relaxed) &&
+	       poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
 }
 
 void session_stats(const struct session *s, struct session_stats *out)

@@ -98,6 +98,9 @@ int session_reply_buf(struct request *r, const void *buf, size_t len);
 /* A request without an answer (FORGET) was handled. */
 void session_reply_none(struct request *r);
 
+/* Whether it was mounted and the kernel's side is gone; the session ends soon, or has. Any thread. */
+bool session_gone(const struct session *s);
+
 /* Numbers of a moment; any thread. */
 struct session_stats {
 	uint64_t requests;

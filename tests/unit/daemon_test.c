@@ -351,6 +351,26 @@ START_TEST(mounts_and_unmounts)
 }
 END_TEST
 
+/* umount(2) returns before the daemon knows: nobody has to wait and try again. */
+START_TEST(is_free_after_umount)
+{
+	start_daemon();
+	create_subvolume("a");
+	for (int i = 0; i < 20; i++) {
+		mount_subvolume("a");
+		write_file("f", "x");
+		ck_assert_int_eq(umount(mnt), 0);
+	}
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "subvolume.delete", "name", "a"), -1));
+	create_subvolume("a");
+	mount_subvolume("a");
+	ck_assert_int_eq(umount(mnt), 0);
+	json_decref(ask(json_pack("{s:s}", "op", "pool.stop"), -1));
+	ck_assert_int_eq(exit_status(daemon_pid), 0);
+	daemon_pid = 0;
+}
+END_TEST
+
 START_TEST(mounts_once)
 {
 	start_daemon();
@@ -577,7 +597,8 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
-		administers_subvolumes, mounts_and_unmounts, mounts_once,
+		administers_subvolumes, mounts_and_unmounts, is_free_after_umount,
+		mounts_once,
 		takes_back_a_mount_that_never_came, replaces_a_dead_worker,
 		gives_up_after_three_deaths, refuses_malformed_requests, limits_lines,
 		limits_connections, takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
