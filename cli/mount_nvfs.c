@@ -27,8 +27,7 @@ enum { EX_USAGE_ = 1, EX_SYSERR = 2, EX_FAIL = 32 };
 struct mount_args {
 	const char *source, *dir;
 	unsigned long flags;
-	bool writeback, parallel_dio, fake, remount;
-	const char *atime;
+	bool writeback, parallel_dio, fake;
 };
 
 static const struct {
@@ -46,6 +45,8 @@ static const struct {
 	{"sync", MS_SYNCHRONOUS, 0},
 	{"async", 0, MS_SYNCHRONOUS},
 	{"dirsync", MS_DIRSYNC, 0},
+	{"noatime", MS_NOATIME, 0},
+	{"relatime", 0, MS_NOATIME},
 	{"remount", MS_REMOUNT, 0},
 };
 
@@ -92,8 +93,6 @@ static void take_option(const char *opt, struct mount_args *a)
 		a->writeback = true;
 	else if (strcmp(opt, "parallel_dio") == 0)
 		a->parallel_dio = true;
-	else if (strcmp(opt, "noatime") == 0 || strcmp(opt, "relatime") == 0 || strcmp(opt, "strictatime") == 0)
-		a->atime = opt;
 	else
 		die(EX_USAGE_, "unknown option \"%s\"; mount.nvfs(8) lists them all", opt);
 }
@@ -153,12 +152,11 @@ static const char *check_directory(const char *dir)
 /* A session for this subvolume on fd; the reply says what mount(2) is to be given. */
 static json_t *request_mount(struct client *c, const struct mount_args *a, const char *subvolume, int fd)
 {
-	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b}", "op", "mount", "subvolume",
+	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "op", "mount", "subvolume",
 						   subvolume, "target", a->dir, "read_only", !!(a->flags & MS_RDONLY),
-						   "writeback", a->writeback, "parallel_dio", a->parallel_dio);
+						   "writeback", a->writeback, "parallel_dio", a->parallel_dio,
+						   "noatime", !!(a->flags & MS_NOATIME));
 
-	if (request && a->atime)
-		json_object_set_new(request, "atime", json_string(a->atime));
 	if (client_call(c, request, fd, &reply))
 		die(EX_FAIL, "%s: %s", a->source, client_message(c));
 	return reply;

@@ -8,6 +8,18 @@
 #include "fs/ops.h"
 #include "io/log.h"
 
+void call_again(struct call *c, void (*run)(struct op *op))
+{
+	const struct request *r = c->request;
+
+	op_init(&c->op, c->volume->sv, run);
+	c->op.uid = r->in->uid;
+	c->op.gid = r->in->gid;
+	c->op.session = session_number(r->session);
+	c->op.slot = r->slot;
+	c->op.unique = r->unique;
+}
+
 static struct call *start(struct session *s, fuse_req_t req, void (*run)(struct op *op),
 			  uint64_t ino)
 {
@@ -16,12 +28,7 @@ static struct call *start(struct session *s, fuse_req_t req, void (*run)(struct 
 
 	c->request = r;
 	c->volume = session_arg(s);
-	op_init(&c->op, c->volume->sv, run);
-	c->op.uid = r->in->uid;
-	c->op.gid = r->in->gid;
-	c->op.session = session_number(s);
-	c->op.slot = r->slot;
-	c->op.unique = r->unique;
+	call_again(c, run);
 	c->ino = ino;
 	return c;
 }

@@ -24,6 +24,9 @@
 struct ops_volume {
 	struct subvol *sv;
 	bool thin;
+	bool relatime;        /* reads that reach us move an access time that is a day old or older than the last change */
+	uint64_t touched_ino; /* the last file whose access time was looked at, and when (s, monotonic) */
+	time_t touched_at;
 	uint8_t *scratch; /* OPS_SCRATCH_BYTES: replies that are built in one run */
 };
 
@@ -60,6 +63,9 @@ struct call {
 /* Take the request that is being dispatched (req NULL: it comes from early) and make it a call that is not yet run. */
 struct call *call_new(fuse_req_t req, void (*run)(struct op *op), uint64_t ino);
 struct call *call_early(struct session *s, void (*run)(struct op *op));
+
+/* Make the call's op ready for its first or, after op_finish(), its next function. */
+void call_again(struct call *c, void (*run)(struct op *op));
 
 static inline void call_run(struct call *c)
 {

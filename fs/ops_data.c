@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <time.h>
 
 #include "fs/ops.h"
 #include "io/log.h"
@@ -41,9 +42,65 @@ static void read_run(struct op *op)
 	op_finish(op);
 }
 
+/* ---- Access times ---- */
+
+static bool older(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
+}
+
+/* The kernel's own rule of relatime (mount(8)). */
+static bool atime_is_stale(const struct inode_attr *attr)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	return older(&attr->atime, &attr->mtime) || older(&attr->atime, &attr->ctime) ||
+	       now.tv_sec - attr->atime.tv_sec >= 86400;
+}
+
+/* Looks at a file once a second at most: random reads of one file do not pay for it. */
+static bool atime_is_due(struct ops_volume *v, uint64_t ino)
+{
+	struct timespec now;
+
+	if (!v->relatime)
+		return false;
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (v->touched_ino == ino && v->touched_at == now.tv_sec)
+		return false;
+	v->touched_ino = ino;
+	v->touched_at = now.tv_sec;
+	return true;
+}
+
+/*
+ * Before the read, whose answer waits for it (once a day): so the op never outlives its request. It must not
+ * fail the read, and is no request that could be replayed.
+ */
+static void touch_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	struct inode_attr attr;
+	uint32_t session = op->session;
+	int err = attr_get(op, c->ino, &attr);
+
+	if (!err && atime_is_stale(&attr)) {
+		op->session = 0;
+		err = attr_set(op, c->ino, ATTR_ATIME_NOW, &attr, &attr);
+		op->session = session;
+	}
+	if (err == META_WAIT)
+		return;
+	op_finish(op);
+	call_again(c, read_run);
+	read_run(op);
+}
+
 void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
-	struct call *c = call_new(req, read_run, ino);
+	struct ops_volume *v = session_arg(fuse_req_userdata(req));
+	struct call *c = call_new(req, atime_is_due(v, ino) ? touch_run : read_run, ino);
 
 	c->offset = (uint64_t)off;
 	c->len = size;

@@ -404,6 +404,7 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	snprintf(v->name, sizeof(v->name), "%s", m->subvolume);
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
 	v->read_only = m->read_only;
+	v->ops.relatime = !m->read_only && !m->noatime;
 	v->number = ++s->next_number;
 	v->users = 1; /* ours */
 	DL_APPEND(s->volumes, v);

@@ -91,7 +91,7 @@ int server_stop(struct server *s);
 
 struct mount_request {
 	const char *subvolume, *target; /* target "" or a path, for people */
-	bool read_only, writeback, parallel_dio;
+	bool read_only, writeback, parallel_dio, noatime;
 	int fd;                         /* of /dev/fuse; taken by server_mount() in any case */
 };
 
