@@ -15,6 +15,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "cli/report.h"
@@ -39,6 +41,9 @@ static const struct {
 	{"suid", 0, MS_NOSUID},
 	{"nosuid", MS_NOSUID, 0},
 	{"dev", 0, MS_NODEV},
+	/* mount(8) keeps "suid" and "dev" for itself, because it takes them for the default. */
+	{"allow_suid", 0, MS_NOSUID},
+	{"allow_dev", 0, MS_NODEV},
 	{"nodev", MS_NODEV, 0},
 	{"exec", 0, MS_NOEXEC},
 	{"noexec", MS_NOEXEC, 0},
@@ -47,6 +52,8 @@ static const struct {
 	{"dirsync", MS_DIRSYNC, 0},
 	{"noatime", MS_NOATIME, 0},
 	{"relatime", 0, MS_NOATIME},
+	{"nodiratime", MS_NODIRATIME, 0},
+	{"diratime", 0, MS_NODIRATIME},
 	{"remount", MS_REMOUNT, 0},
 };
 
@@ -175,6 +182,24 @@ static void check_mounted(const struct mount_args *a)
 	die(EX_FAIL, "%s: mounted, but it does not answer (%s); the log of nvfsd says why", a->source, strerror(err));
 }
 
+/*
+ * The kernel reads 128 KiB ahead of a FUSE file unless it is told otherwise. Without /sys it stays at that, which is slower
+ * and no mistake.
+ */
+static void set_read_ahead(const char *dir, json_int_t kib)
+{
+	char path[80];
+	struct stat st;
+	cleanup_file FILE *f = NULL;
+
+	if (kib <= 0 || stat(dir, &st))
+		return;
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+	f = fopen(path, "we");
+	if (f)
+		fprintf(f, "%lld\n", (long long)kib);
+}
+
 static void mount_it(const struct mount_args *a, const char *data_options, const char *type, int fd)
 {
 	cleanup_free char *data = NULL;
@@ -189,9 +214,19 @@ static void mount_it(const struct mount_args *a, const char *data_options, const
 	check_mounted(a);
 }
 
+/* What was allowed when it was mounted stays allowed; mount(8) has no word for it. */
 static void remount(const struct mount_args *a)
 {
-	if (mount(a->source, a->dir, NULL, a->flags, NULL))
+	unsigned long flags = a->flags;
+	struct statvfs now;
+
+	if (statvfs(a->dir, &now))
+		die(EX_FAIL, "%s: %s", a->dir, strerror(errno));
+	if (!(now.f_flag & ST_NOSUID))
+		flags &= ~(unsigned long)MS_NOSUID;
+	if (!(now.f_flag & ST_NODEV))
+		flags &= ~(unsigned long)MS_NODEV;
+	if (mount(a->source, a->dir, NULL, flags, NULL))
 		die(EX_FAIL, "remounting %s: %s", a->dir, strerror(errno));
 }
 
@@ -230,6 +265,7 @@ int main(int argc, char **argv)
 	reply = request_mount(client, &a, subvolume, fd);
 	mount_it(&a, json_string_value(json_object_get(reply, "mount_options")),
 		 json_string_value(json_object_get(reply, "type")), fd);
+	set_read_ahead(a.dir, json_integer_value(json_object_get(reply, "read_ahead_kb")));
 	json_decref(reply);
 	client_close(client);
 	pool_ref_free(&ref);

@@ -18,6 +18,9 @@ type_and_defaults() {
 	local options
 	options=$(options_of "$WORK/mnt")
 	[[ $options == *nosuid* && $options == *nodev* ]] || { echo "$options"; return 1; }
+	local bdi
+	bdi=/sys/class/bdi/$(mountpoint -d "$WORK/mnt")/read_ahead_kb
+	[ ! -e "$bdi" ] || same "$(cat "$bdi")" 1024
 	same "$(df --output=size -B1M "$WORK/mnt" | tail -1 | tr -d ' ')" 64
 	umount "$WORK/mnt"
 	fails mountpoint -q "$WORK/mnt"
@@ -39,8 +42,11 @@ options_are_passed_on() {
 	grep -q 'Read-only' err
 	[[ $(options_of "$WORK/mnt") == *noexec* ]]
 	umount "$WORK/mnt"
-	mount -t nvfs -o suid,dev,noatime "$POOL:data" "$WORK/mnt"
+	mount -t nvfs -o allow_suid,allow_dev,noatime "$POOL:data" "$WORK/mnt"
 	[[ $(options_of "$WORK/mnt") != *nosuid* ]]
+	mount -o remount,ro "$WORK/mnt"
+	mount -o remount,rw "$WORK/mnt"
+	[[ $(options_of "$WORK/mnt") != *nodev* ]]
 	mknod "$WORK/mnt/null" c 1 3
 	echo gone >"$WORK/mnt/null"
 	rm "$WORK/mnt/null"
