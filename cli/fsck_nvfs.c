@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fsck.nvfs: check a pool that nobody serves, and repair what can be computed. */
+#include "config.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/device.h"
+#include "io/log.h"
+#include "meta/check.h"
+#include "meta/label.h"
+
+/* fsck(8) */
+enum {
+	EXIT_CLEAN = 0,
+	EXIT_REPAIRED = 1,
+	EXIT_LEFT = 4,
+	EXIT_FAILED = 8,
+	EXIT_USAGE = 16,
+};
+
+static const char usage_text[] =
+	"usage: fsck.nvfs [-n|-y] [--data] DEVICE|FILE...\n"
+	"\n"
+	"Checks a pool that is not served. All of its devices must be given.\n"
+	"  -n       change nothing (what it does without -y)\n"
+	"  -y       repair what can be repaired without guessing\n"
+	"  --data   read all data too and compare it with its checksums\n";
+
+struct fsck_args {
+	bool repair, data, preen;
+	char **paths;
+	unsigned count;
+};
+
+static const struct option long_options[] = {
+	{ "data", no_argument, NULL, 'D' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+
+static void bad_usage(const char *text)
+{
+	fprintf(stderr, "fsck.nvfs: %s\n%s", text, usage_text);
+	exit(EXIT_USAGE);
+}
+
+/* -a, -p, -f, -C, -r, -l, -t are what fsck(8) passes on. */
+static void parse_args(int argc, char **argv, struct fsck_args *a)
+{
+	bool no = false;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "nyapfrlC::t:hV", long_options, NULL)) != -1) {
+		switch (c) {
+		case 'n':
+			no = true;
+			break;
+		case 'y':
+			a->repair = true;
+			break;
+		case 'D':
+			a->data = true;
+			break;
+		case 'a':
+		case 'p':
+			a->preen = true;
+			break;
+		case 'f':
+		case 'r':
+		case 'l':
+		case 'C':
+		case 't':
+			break;
+		case 'h':
+			fputs(usage_text, stdout);
+			exit(EXIT_CLEAN);
+		case 'V':
+			printf("fsck.nvfs %s\n", PACKAGE_VERSION);
+			exit(EXIT_CLEAN);
+		default:
+			fputs(usage_text, stderr);
+			exit(EXIT_USAGE);
+		}
+	}
+	if (no && a->repair)
+		bad_usage("-n and -y exclude each other");
+	if (optind == argc)
+		bad_usage("no device is given");
+	a->paths = argv + optind;
+	a->count = argc - optind;
+	if (a->count > LABEL_DEVICES_MAX)
+		bad_usage("more devices than a pool can have");
+}
+
+/* ---- progress ---- */
+
+#define BAR_WIDTH 40
+
+static bool bar_shown;
+
+static void bar_clear(void)
+{
+	if (bar_shown)
+		fputs("\r\033[K", stderr);
+	bar_shown = false;
+}
+
+/* The estimate may be exceeded: the bar waits at its end then. */
+static void bar_draw(void *arg, const char *what, uint64_t done, uint64_t total)
+{
+	unsigned filled;
+
+	(void)arg;
+	if (!what) {
+		bar_clear();
+		return;
+	}
+	if (!total) {
+		fprintf(stderr, "\r\033[K%-12s %" PRIu64, what, done);
+	} else {
+		filled = done < total ? done * BAR_WIDTH / total : BAR_WIDTH;
+		fprintf(stderr, "\r%-12s [%.*s%*s] %3u%%", what, (int)filled,
+			"########################################", (int)(BAR_WIDTH - filled), "",
+			filled * 100 / BAR_WIDTH);
+	}
+	fflush(stderr);
+	bar_shown = true;
+}
+
+/* ---- devices ---- */
+
+static int open_device(const char *path, bool repair, struct device **out)
+{
+	const unsigned flags = DEVICE_EXCLUSIVE | (repair ? 0 : DEVICE_READONLY);
+	int err = device_open(path, flags, out);
+
+	if (!err) {
+		err = device_lock(*out, false);
+		if (err)
+			device_close(*out);
+	}
+	if (err == -EBUSY)
+		fprintf(stderr, "fsck.nvfs: %s is in use: stop the pool first (nvfs pool stop POOL)\n", path);
+	else if (err)
+		fprintf(stderr, "fsck.nvfs: %s: %s\n", path, strerror(-err));
+	return err;
+}
+
+static int open_all(const struct fsck_args *a, struct device **devices)
+{
+	for (unsigned i = 0; i < a->count; i++) {
+		if (!open_device(a->paths[i], a->repair, &devices[i]))
+			continue;
+		while (i > 0)
+			device_close(devices[--i]);
+		return -1;
+	}
+	return 0;
+}
+
+static int summary(const struct fsck_args *a, const struct check_result *r, int err)
+{
+	if (err && !r->found)
+		return EXIT_FAILED;
+	if (err) {
+		printf("%s: the check could not go on: %s\n", r->pool, strerror(-err));
+		return EXIT_LEFT;
+	}
+	printf("%s: %" PRIu64 " inodes, %" PRIu64 " blocks of data%s: ", r->pool, r->inodes, r->data_blocks,
+	       a->data ? ", all read" : "");
+	if (!r->found) {
+		printf("no errors\n");
+		return EXIT_CLEAN;
+	}
+	printf("%" PRIu64 " error%s found, %" PRIu64 " repaired, %" PRIu64 " left\n", r->found,
+	       r->found == 1 ? "" : "s", r->repaired, r->left);
+	if (!r->left)
+		return EXIT_REPAIRED;
+	if (!a->repair)
+		printf("%s: fsck.nvfs -y repairs what can be computed\n", r->pool);
+	return EXIT_LEFT;
+}
+
+int main(int argc, char **argv)
+{
+	struct fsck_args a = { 0 };
+	struct device *devices[LABEL_DEVICES_MAX];
+	struct check_options options = { .out = stdout };
+	struct check_result result;
+	int err;
+
+	log_set_ident("fsck.nvfs");
+	parse_args(argc, argv, &a);
+	/* A pool recovers when it is started: nothing to do at boot. */
+	if (a.preen)
+		return EXIT_CLEAN;
+	log_set_level(LOG_LEVEL_WARN);
+	if (open_all(&a, devices) < 0)
+		return EXIT_FAILED;
+	options.repair = a.repair;
+	options.data = a.data;
+	if (isatty(STDERR_FILENO))
+		options.progress = bar_draw;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	err = check_pool(devices, a.count, &options, &result);
+	bar_clear();
+	for (unsigned i = 0; i < a.count; i++)
+		device_close(devices[i]);
+	return summary(&a, &result, err);
+}
