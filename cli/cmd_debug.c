@@ -9,6 +9,7 @@
 #include "cli/nvfs.h"
 #include "cli/report.h"
 #include "io/device.h"
+#include "meta/dump.h"
 #include "meta/label.h"
 
 /* What udev imports: IMPORT{program} in 60-nvfs.rules. A device that is not nvfs's prints nothing. */
@@ -31,4 +32,62 @@ int cmd_debug_udev(const struct nvfs_args *a)
 	       "ID_FS_UUID_SUB_ENC=%s\nID_FS_LABEL=%s\nID_FS_LABEL_ENC=%s\nID_FS_VERSION=%u.%u\n",
 	       pool, pool, device, device, label.name, label.name, label.major, label.minor);
 	return EXIT_OK;
+}
+
+/* ---- dump ---- */
+
+/* Exclusively: the records of a served pool are in its daemon's memory. */
+static struct device *open_member(const char *path)
+{
+	struct device *dev;
+	int rc = device_open(path, DEVICE_READONLY | DEVICE_EXCLUSIVE, &dev);
+
+	if (!rc) {
+		rc = device_lock(dev, false);
+		if (rc)
+			device_close(dev);
+	}
+	if (rc == -EBUSY)
+		die(EXIT_BUSY, "%s is in use; stop its pool first (nvfs pool stop POOL)", path);
+	if (rc)
+		die(nvfs_exit_code(rc), "%s: %s", path, strerror(-rc));
+	return dev;
+}
+
+/* All members, found by one of them; that one alone when its label cannot say who the others are. */
+static unsigned open_members(const char *path, struct device **devices)
+{
+	struct pool_ref ref = {0};
+	char why[512];
+	unsigned n = 0;
+
+	if (!pool_ref_parse(path, &ref, why, sizeof(why)) && ref.devices)
+		while (ref.devices[n] && n < LABEL_DEVICES_MAX) {
+			devices[n] = open_member(ref.devices[n]);
+			n++;
+		}
+	if (!n)
+		devices[n++] = open_member(path);
+	pool_ref_free(&ref);
+	return n;
+}
+
+int cmd_debug_dump(const struct nvfs_args *a)
+{
+	struct dump_request request = {.what = DUMP_ALL};
+	struct device *devices[LABEL_DEVICES_MAX];
+	unsigned n;
+	int rc;
+
+	if (a->count > 1 && dump_what_parse(a->words[1], &request.what))
+		die(EXIT_USAGE, "%s is none of: label, table, files, ns, map, space, sys, inode, all", a->words[1]);
+	request.inode = a->count > 2 ? a->words[2] : NULL;
+	request.subvolume = a->count > 3 ? a->words[3] : NULL;
+	if ((request.what == DUMP_INODE) != (a->count > 2))
+		die(EXIT_USAGE, "usage: nvfs debug dump DEVICE inode NUMBER|/PATH [SUBVOLUME]");
+	n = open_members(a->words[0], devices);
+	rc = dump_pool(devices, n, &request, stdout, stderr);
+	while (n)
+		device_close(devices[--n]);
+	return rc ? nvfs_exit_code(rc) : EXIT_OK;
 }

@@ -28,6 +28,7 @@ static const struct command {
 	{"pool", "start", cmd_pool_start, 1, 64, "POOL | DEVICE...", "start its daemon"},
 	{"pool", "stop", cmd_pool_stop, 1, 1, "POOL [--force]", "commit and stop it"},
 	{"sync", NULL, cmd_sync, 1, 1, "POOL[:NAME]", "make everything written durable"},
+	{"debug", "dump", cmd_debug_dump, 1, 4, "DEVICE [WHAT [INODE [NAME]]]", "records of a pool that is not served"},
 	{"debug", "udev", cmd_debug_udev, 1, 1, "DEVICE", "ID_FS_TYPE, UUID, LABEL for udev"},
 };
 

@@ -43,6 +43,7 @@ int cmd_pool_start(const struct nvfs_args *a);
 int cmd_pool_stop(const struct nvfs_args *a);
 int cmd_sync(const struct nvfs_args *a);
 int cmd_debug_udev(const struct nvfs_args *a);
+int cmd_debug_dump(const struct nvfs_args *a);
 
 /*
  * Look the source up, connect, send {"op": op, ...} and close. want_subvolume: the source must name one, which is put into the request under this
