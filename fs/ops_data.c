@@ -87,7 +87,8 @@ static void touch_run(struct op *op)
 
 	if (!err && atime_is_stale(&attr)) {
 		op->session = 0;
-		err = attr_set(op, c->ino, ATTR_ATIME_NOW, &attr, &attr);
+		/* ctime as it is: a read does not change the file. */
+		err = attr_set(op, c->ino, ATTR_ATIME_NOW | ATTR_CTIME, &attr, &attr);
 		op->session = session;
 	}
 	if (err == META_WAIT)

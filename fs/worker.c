@@ -101,7 +101,8 @@ static int start_control(struct worker *w, const struct poolconf *conf)
 static void *map_area(const struct poolconf *conf)
 {
 	size_t len = server_area_bytes(conf);
-	void *area = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, WORKER_AREA_FD, 0);
+	void *area = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			  WORKER_AREA_FD, 0);
 
 	if (area != MAP_FAILED)
 		return area;

@@ -495,6 +495,42 @@ START_TEST(pages_survive_close_and_stat)
 }
 END_TEST
 
+/* An uncached read of a file with old times, and what stat(2) says afterwards. */
+static struct stat after_read(const char *name)
+{
+	static uint8_t buf[4096] __attribute__((aligned(4096)));
+	int fd = open(at(name), O_RDONLY | O_DIRECT);
+	struct stat st;
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(read(fd, buf, sizeof(buf)), sizeof(buf));
+	close(fd);
+	ck_assert_int_eq(stat(at(name), &st), 0);
+	return st;
+}
+
+START_TEST(reads_move_the_atime_and_nothing_else)
+{
+	const struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 500 } };
+	struct stat before, after;
+	int fd;
+
+	volume.relatime = true;
+	begin_mounted(&(struct fake_options){ .wait_every = 1 });
+	fd = open(at("f"), O_RDWR | O_CREAT, 0644);
+	ck_assert_int_eq(ftruncate(fd, 8192), 0);
+	ck_assert_int_eq(futimens(fd, old), 0);
+	ck_assert_int_eq(fstat(fd, &before), 0);
+	poll(NULL, 0, 20);
+	after = after_read("f");
+	ck_assert_int_gt(after.st_atime, 1000);
+	ck_assert_int_eq(after.st_mtime, 500);
+	ck_assert(!memcmp(&before.st_ctim, &after.st_ctim, sizeof(before.st_ctim)));
+	close(fd);
+	unmount();
+}
+END_TEST
+
 START_TEST(lookups_are_given_back)
 {
 	char name[32];
@@ -546,7 +582,8 @@ int main(void)
 		ends_with_the_mount, waits_for_the_mount_until_abandoned,
 		abandoning_a_mounted_one_does_nothing, stops_when_told, carries_data_of_every_size,
 		goes_on_when_buffers_run_out, lists_every_name_once, opens_as_posix_says,
-		attributes_stay_true, pages_survive_close_and_stat, lookups_are_given_back,
+		attributes_stay_true, pages_survive_close_and_stat,
+		reads_move_the_atime_and_nothing_else, lookups_are_given_back,
 		parallel_direct_opens_work,
 	};
 	Suite *suite = suite_create("session");
