@@ -54,7 +54,7 @@ struct session {
 	bool resuming;
 	_Atomic uint64_t requests;     /* written by the reactor thread */
 	_Atomic uint32_t in_flight;
-	_Atomic bool mounted, was_mounted;
+	_Atomic bool mounted;
 };
 
 /* ---- Replies ---- */
@@ -211,7 +211,6 @@ static void dispatch_init(struct session *s, const struct fuse_buf *buf)
 	s->initialising = false;
 	s->initialised = true;
 	atomic_store_explicit(&s->mounted, true, memory_order_relaxed);
-	atomic_store_explicit(&s->was_mounted, true, memory_order_relaxed);
 	if (s->ops->mounted)
 		s->ops->mounted(s);
 }
@@ -531,12 +530,17 @@ bool session_setxattr_ext(const struct session *s)
 	return s->setxattr_ext;
 }
 
+/*
+ * POLLERR: not connected, not yet or no more. A read with a buffer that is too small takes nothing and
+ * tells which: EPERM before the mount, EINVAL ever after.
+ */
 bool session_gone(const struct session *s)
 {
 	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+	char byte;
 
-	return atomic_load_explicit(&s->was_mounted, memory_order_relaxed) &&
-	       poll(&p, 1, 0) == 1 && (p.revents & POLLERR);
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLERR) && read(s->fd, &byte, 1) < 0 &&
+	       errno != EPERM;
 }
 
 void session_stats(const struct session *s, struct session_stats *out)
