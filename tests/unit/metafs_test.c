@@ -977,6 +977,58 @@ START_TEST(foreign_area)
 }
 END_TEST
 
+/* As long as a table that could win has the file, nobody else's bytes are in its blocks. */
+static void intact_or_gone(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	struct rig after;
+
+	(void)dev;
+	(void)op;
+	for (unsigned i = 0; i < 4; i++) {
+		uint8_t *buf;
+		size_t len;
+
+		rig_cut(arg, 4 * step + i, &after);
+		rig_open(&after);
+		buf = content(&after, "000010.sst", &len);
+		ck_assert(!buf || (len == MIB && is_stream(buf, len, 5)));
+		free(buf);
+		rig_free(&after);
+	}
+}
+
+START_TEST(freed_blocks_wait)
+{
+	static uint8_t zeros[4096];
+	struct metafs_file *f, *filler;
+	struct metafs_stats stats;
+	struct rig rig;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000010.sst");
+	append_stream(f, MIB, 5);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	metafs_file_close(f);
+	filler = create(&rig, "filler");
+	while (!metafs_append(filler, zeros, sizeof(zeros)))
+		;
+	ck_assert_int_eq(metafs_file_sync(filler), 0);
+	metafs_file_close(filler);
+	rig_hook(&rig, intact_or_gone, &rig);
+	ck_assert_int_eq(metafs_unlink(rig.mf, "000010.sst"), 0);
+	metafs_stats(rig.mf, &stats);
+	ck_assert_uint_eq(stats.free_bytes, 0);
+	f = create(&rig, "000011.sst");
+	append_stream(f, MIB - 4096, 6);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	rig_hook(&rig, NULL, NULL);
+	metafs_file_close(f);
+	expect_stream(&rig, "000011.sst", MIB - 4096, 6);
+	rig_free(&rig);
+}
+END_TEST
+
 /* ---- Chains made by hand ---- */
 
 struct hand {
@@ -1452,7 +1504,7 @@ int main(void)
 				       damaged_log, unreadable_log, missed_switch, no_majority,
 				       errors_are_final, flushes, raised_start, threads,
 				       chain_over_two, chain_with_hole, chain_damaged,
-				       chain_after_deletions };
+				       chain_after_deletions, freed_blocks_wait };
 
 	tcase_set_timeout(basic, 120);
 	tcase_set_timeout(crash, 300);
