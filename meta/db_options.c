@@ -65,7 +65,7 @@ static uint64_t buffer_bytes(const struct db_options *options, uint64_t share)
 {
 	if (options->write_buffer_bytes)
 		return options->write_buffer_bytes;
-	return tune_pow2(share / 256, TUNE_KIB(256), TUNE_MIB(16));
+	return tune_buffer_bytes(share);
 }
 
 static void set_database(rocksdb_options_t *o, const struct db_options *options, uint64_t share)
@@ -77,8 +77,7 @@ static void set_database(rocksdb_options_t *o, const struct db_options *options,
 	rocksdb_options_set_max_open_files(o, -1); /* bounded by the table of metafs */
 	rocksdb_options_set_db_write_buffer_size(o, 4 * buffer_bytes(options, share));
 	rocksdb_options_set_max_total_wal_size(o, tune_wal_bytes(share));
-	rocksdb_options_set_max_manifest_file_size(o, tune_clamp(share / 64, TUNE_KIB(256),
-								TUNE_MIB(16)));
+	rocksdb_options_set_max_manifest_file_size(o, tune_manifest_bytes(share));
 	rocksdb_options_set_keep_log_file_num(o, 1);
 	rocksdb_options_set_info_log_level(o, 1);
 }
@@ -88,19 +87,20 @@ static void set_levels(rocksdb_options_t *o, const struct db_options *options, u
 	uint64_t buffer = buffer_bytes(options, share);
 
 	rocksdb_options_set_write_buffer_size(o, buffer);
-	rocksdb_options_set_max_write_buffer_number(o, 3);
+	rocksdb_options_set_max_write_buffer_number(o, buffer >= TUNE_MIB(4) ? 3 : 2);
 	rocksdb_options_set_min_write_buffer_number_to_merge(o, 1);
 	rocksdb_options_set_compaction_style(o, rocksdb_level_compaction);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
 	rocksdb_options_set_num_levels(o, LEVELS);
 	rocksdb_options_set_level0_file_num_compaction_trigger(o, 4);
-	rocksdb_options_set_level0_slowdown_writes_trigger(o, 24);
-	rocksdb_options_set_level0_stop_writes_trigger(o, 36);
+	rocksdb_options_set_level0_slowdown_writes_trigger(o, tune_level0_stop(share) * 2 / 3);
+	rocksdb_options_set_level0_stop_writes_trigger(o, tune_level0_stop(share));
 	rocksdb_options_set_target_file_size_base(o, tune_table_file_bytes(share));
 	rocksdb_options_set_max_bytes_for_level_base(o, 8 * buffer);
 	rocksdb_options_set_max_compaction_bytes(o, share / 16);
-	rocksdb_options_set_soft_pending_compaction_bytes_limit(o, TUNE_MIB(65536));
-	rocksdb_options_set_hard_pending_compaction_bytes_limit(o, TUNE_MIB(262144));
+	/* A level that is far above its size makes compactions that are too large for the room. */
+	rocksdb_options_set_soft_pending_compaction_bytes_limit(o, share / 24);
+	rocksdb_options_set_hard_pending_compaction_bytes_limit(o, share / 16);
 	rocksdb_options_set_max_sequential_skip_in_iterations(o, 16);
 }
 

@@ -32,7 +32,28 @@ static inline uint64_t tune_pow2(uint64_t v, uint64_t low, uint64_t high)
 /* Of a table file (SST). */
 static inline uint64_t tune_table_file_bytes(uint64_t share)
 {
-	return tune_pow2(share / 256, TUNE_KIB(512), TUNE_MIB(256));
+	return tune_pow2(share / 256, TUNE_KIB(64), TUNE_MIB(256));
+}
+
+/* Of a memtable. */
+static inline uint64_t tune_buffer_bytes(uint64_t share)
+{
+	return tune_pow2(share / 128, TUNE_KIB(128), TUNE_MIB(16));
+}
+
+/*
+ * Of a MANIFEST, as RocksDB counts. Each of its edits is synced, and so takes a block of 4 KiB for
+ * some 200 bytes: twenty times this on the device.
+ */
+static inline uint64_t tune_manifest_bytes(uint64_t share)
+{
+	return tune_clamp(share / 1024, TUNE_KIB(64), TUNE_MIB(4));
+}
+
+/* Files of level 0 at which writers stop: they and the next level are compacted together. */
+static inline int tune_level0_stop(uint64_t share)
+{
+	return (int)tune_clamp(share / 16 / tune_buffer_bytes(share), 8, 36);
 }
 
 /* Blocks of all WALs together, from which on the memtables are written out. */

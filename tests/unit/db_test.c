@@ -4,109 +4,597 @@
 #include "meta/db.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "io/cleanup.h"
-#include "io/device.h"
-#include "io/sim.h"
-#include "meta/label.h"
-#include "meta/metafs.h"
-#include "tests/unit/unit.h"
+#include "io/le.h"
+#include "io/log.h"
+#include "tests/unit/metafs_rig.h"
 
-#define MIB (1ull << 20)
-
-struct rig {
-	struct device *dev[4];
-	unsigned devices;
-	struct label labels[LABEL_DEVICES_MAX];
-	struct metafs *mf;
+struct drig {
+	struct rig rig;
 	struct db *db;
+	bool read_only;
+	size_t write_buffer;
 };
 
-static void rig_make(struct rig *rig, unsigned devices, uint64_t size)
+static void quiet(enum log_level level, const char *line, void *arg)
 {
-	struct label_plan plan = { .name = "tank", .devices = devices, .inodes_max = 1000 };
-	struct label_share share;
-	char why[200] = "";
-
-	memset(rig, 0, sizeof(*rig));
-	rig->devices = devices;
-	for (unsigned i = 0; i < devices; i++) {
-		plan.size_bytes[i] = size;
-		ck_assert_int_eq(device_sim_create(size, NULL, &rig->dev[i]), 0);
-	}
-	ck_assert_msg(!label_layout(&plan, rig->labels, &share, why, sizeof(why)), "%s", why);
-	ck_assert_int_eq(metafs_format(rig->dev, rig->labels, &share), 0);
+	(void)level;
+	(void)arg;
+	if (getenv("NVFS_TEST_VERBOSE"))
+		fprintf(stderr, "%s\n", line);
 }
 
-static int rig_open(struct rig *rig, bool create)
+static void set_up(void)
 {
-	struct metafs_options options = { .devices = rig->dev, .labels = rig->labels };
-	struct db_options dbo = { .create = create };
-	int err = metafs_open(&options, &rig->mf);
-
-	return err ? err : db_open(rig->mf, &dbo, &rig->db);
+	log_set_sink(quiet, NULL);
 }
 
-static void rig_shut(struct rig *rig)
+static int drig_open(struct drig *d, bool create)
 {
-	db_close(rig->db);
-	metafs_close(rig->mf);
-	rig->db = NULL;
-	rig->mf = NULL;
+	struct db_options options = { .create = create,
+				      .read_only = d->read_only,
+				      .write_buffer_bytes = d->write_buffer,
+				      .block_cache_bytes = 8 * MIB };
+	int err = rig_try_open(&d->rig, d->read_only);
+
+	return err ? err : db_open(d->rig.mf, &options, &d->db);
 }
 
-static void rig_free(struct rig *rig)
+static void drig_close(struct drig *d)
 {
-	rig_shut(rig);
-	for (unsigned i = 0; i < rig->devices; i++)
-		device_close(rig->dev[i]);
+	db_close(d->db);
+	d->db = NULL;
+	rig_close(&d->rig);
 }
 
-static void put(struct rig *rig, enum db_cf cf, const char *key, const char *value)
+static void drig_free(struct drig *d)
+{
+	drig_close(d);
+	rig_free(&d->rig);
+}
+
+static void drig_make(struct drig *d, unsigned devices, uint64_t size)
+{
+	memset(d, 0, sizeof(*d));
+	rig_make(&d->rig, devices, size, NULL);
+	ck_assert_int_eq(drig_open(d, true), 0);
+}
+
+static void put(struct drig *d, enum db_cf cf, const char *key, const char *value)
 {
 	cleanup_db_batch struct db_batch *b = db_batch_new();
 
-	db_batch_put(rig->db, b, cf, key, strlen(key), value, strlen(value));
-	ck_assert_int_eq(db_write(rig->db, b, 0), 0);
+	db_batch_put(d->db, b, cf, key, strlen(key), value, strlen(value));
+	ck_assert_int_eq(db_write(d->db, b, 0), 0);
 }
 
-static void expect(struct rig *rig, enum db_cf cf, const char *key, const char *value)
+static void expect(struct drig *d, enum db_cf cf, const char *key, const char *value)
 {
 	cleanup_db_value struct db_value v = { 0 };
-	int err = db_get(rig->db, cf, key, strlen(key), 0, &v);
+	int err = db_get(d->db, cf, key, strlen(key), 0, &v);
 
-	if (!value) {
-		ck_assert_int_eq(err, -ENOENT);
+	ck_assert_int_eq(err, value ? 0 : -ENOENT);
+	if (!value)
 		return;
-	}
-	ck_assert_int_eq(err, 0);
 	ck_assert_uint_eq(v.len, strlen(value));
 	ck_assert_mem_eq(v.data, value, v.len);
 }
 
+/* ---- The interface ---- */
+
 START_TEST(opens_and_keeps)
 {
-	struct rig rig;
+	struct drig d;
 
-	rig_make(&rig, 1, 64 * MIB);
-	ck_assert_int_eq(rig_open(&rig, true), 0);
-	put(&rig, DB_NS, "a", "1");
-	put(&rig, DB_MAP, "b", "2");
-	put(&rig, DB_SYS, "c", "3");
-	expect(&rig, DB_NS, "a", "1");
-	expect(&rig, DB_MAP, "a", NULL);
-	ck_assert_int_eq(db_sync(rig.db), 0);
-	rig_shut(&rig);
-	ck_assert_int_eq(rig_open(&rig, false), 0);
-	expect(&rig, DB_NS, "a", "1");
-	expect(&rig, DB_MAP, "b", "2");
-	expect(&rig, DB_SYS, "c", "3");
-	rig_free(&rig);
+	drig_make(&d, 1, 64 * MIB);
+	put(&d, DB_NS, "a", "1");
+	put(&d, DB_MAP, "b", "2");
+	put(&d, DB_SYS, "c", "3");
+	expect(&d, DB_NS, "a", "1");
+	expect(&d, DB_MAP, "a", NULL);
+	ck_assert_int_eq(db_sync(d.db), 0);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, true), -EEXIST);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	expect(&d, DB_NS, "a", "1");
+	expect(&d, DB_MAP, "b", "2");
+	expect(&d, DB_SYS, "c", "3");
+	put(&d, DB_NS, "later", "4");
+	ck_assert_int_eq(db_sync(d.db), 0);
+	drig_close(&d);
+	d.read_only = true;
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	expect(&d, DB_NS, "a", "1");
+	expect(&d, DB_NS, "later", "4");
+	ck_assert_int_eq(db_sync(d.db), -EROFS);
+	drig_free(&d);
 }
 END_TEST
 
+START_TEST(missing)
+{
+	struct drig d;
+
+	memset(&d, 0, sizeof(d));
+	rig_make(&d.rig, 1, 64 * MIB, NULL);
+	ck_assert_int_eq(drig_open(&d, false), -ENOENT);
+	drig_free(&d);
+}
+END_TEST
+
+START_TEST(batches)
+{
+	struct drig d;
+	cleanup_db_batch struct db_batch *b = db_batch_new();
+
+	drig_make(&d, 1, 64 * MIB);
+	put(&d, DB_NS, "gone", "x");
+	ck_assert_uint_eq(db_batch_count(b), 0);
+	db_batch_put(d.db, b, DB_NS, "k1", 2, "v1", 2);
+	db_batch_put(d.db, b, DB_MAP, "k2", 2, "v2", 2);
+	db_batch_delete(d.db, b, DB_NS, "gone", 4);
+	ck_assert_uint_eq(db_batch_count(b), 3);
+	ck_assert_uint_gt(db_batch_bytes(b), 12);
+	ck_assert_int_eq(db_write(d.db, b, DB_NO_SLOWDOWN), 0);
+	expect(&d, DB_NS, "k1", "v1");
+	expect(&d, DB_MAP, "k2", "v2");
+	expect(&d, DB_NS, "gone", NULL);
+	db_batch_clear(b);
+	ck_assert_uint_eq(db_batch_count(b), 0);
+	db_batch_delete_range(d.db, b, DB_NS, "k", 1, "l", 1);
+	ck_assert_int_eq(db_write(d.db, b, 0), 0);
+	expect(&d, DB_NS, "k1", NULL);
+	drig_free(&d);
+}
+END_TEST
+
+static void put_many(struct drig *d, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		char key[16], value[400];
+
+		snprintf(key, sizeof(key), "key%06u", i);
+		memset(value, 'v', sizeof(value));
+		snprintf(value + 385, 12, "%06u", i);
+		put(d, DB_NS, key, value);
+	}
+}
+
+START_TEST(cached_only)
+{
+	struct drig d;
+	cleanup_db_value struct db_value v = { 0 };
+	struct db_key keys[3] = { { "key000100", 9 }, { "key000101", 9 }, { "nothing", 7 } };
+	struct db_value values[3];
+	int results[3];
+
+	drig_make(&d, 1, 64 * MIB);
+	put_many(&d, 2000);
+	/* In the memtable. */
+	ck_assert_int_eq(db_get(d.db, DB_NS, "key001999", 9, DB_CACHED_ONLY, &v), 0);
+	db_value_release(&v);
+	ck_assert_int_eq(db_flush(d.db), 0);
+	ck_assert_int_eq(db_sync(d.db), 0);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	ck_assert_int_eq(db_get(d.db, DB_NS, "key000100", 9, DB_CACHED_ONLY, &v), -EAGAIN);
+	ck_assert_ptr_null(v.pin);
+	ck_assert_int_eq(db_multi_get(d.db, DB_NS, 3, keys, DB_CACHED_ONLY, values, results), -EAGAIN);
+	for (int i = 0; i < 3; i++)
+		db_value_release(&values[i]);
+	ck_assert_int_eq(db_multi_get(d.db, DB_NS, 3, keys, 0, values, results), 0);
+	ck_assert_int_eq(results[0] | results[1], 0);
+	ck_assert_int_eq(results[2], -ENOENT);
+	ck_assert_uint_eq(values[1].len, 391);
+	for (int i = 0; i < 3; i++)
+		db_value_release(&values[i]);
+	ck_assert_int_eq(db_get(d.db, DB_NS, "key000100", 9, DB_CACHED_ONLY, &v), 0);
+	ck_assert_int_eq(db_multi_get(d.db, DB_NS, 2, keys, DB_CACHED_ONLY, values, results), 0);
+	for (int i = 0; i < 2; i++)
+		db_value_release(&values[i]);
+	db_value_release(&v);
+	drig_free(&d);
+}
+END_TEST
+
+static unsigned count(struct db_iter *iter)
+{
+	unsigned n = 0;
+
+	for (db_iter_first(iter); db_iter_valid(iter); db_iter_next(iter))
+		n++;
+	ck_assert_int_eq(db_iter_error(iter), 0);
+	return n;
+}
+
+START_TEST(iterators)
+{
+	struct drig d;
+	struct db_iter *iter;
+	const char *key;
+	size_t len;
+
+	drig_make(&d, 1, 64 * MIB);
+	put_many(&d, 100);
+	iter = db_iter_new(d.db, DB_NS, "key000010", 9, "key000020", 9, 0);
+	put(&d, DB_NS, "key000015x", "after the iterator");
+	ck_assert_uint_eq(count(iter), 10);
+	db_iter_seek(iter, "key000015", 9);
+	key = db_iter_key(iter, &len);
+	ck_assert_uint_eq(len, 9);
+	ck_assert_mem_eq(key, "key000015", 9);
+	db_iter_seek_prev(iter, "key000015zz", 11);
+	key = db_iter_key(iter, &len);
+	ck_assert_mem_eq(key, "key000015", 9);
+	db_iter_prev(iter);
+	key = db_iter_key(iter, &len);
+	ck_assert_mem_eq(key, "key000014", 9);
+	db_iter_value(iter, &len);
+	ck_assert_uint_eq(len, 391);
+	db_iter_last(iter);
+	key = db_iter_key(iter, &len);
+	ck_assert_mem_eq(key, "key000019", 9);
+	db_iter_next(iter);
+	ck_assert(!db_iter_valid(iter));
+	db_iter_free(iter);
+	iter = db_iter_new(d.db, DB_NS, NULL, 0, NULL, 0, 0);
+	ck_assert_uint_eq(count(iter), 101);
+	db_iter_free(iter);
+	ck_assert_int_eq(db_flush(d.db), 0);
+	ck_assert_int_eq(db_sync(d.db), 0);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	iter = db_iter_new(d.db, DB_NS, NULL, 0, NULL, 0, DB_CACHED_ONLY);
+	db_iter_first(iter);
+	ck_assert(!db_iter_valid(iter));
+	ck_assert_int_eq(db_iter_error(iter), -EAGAIN);
+	db_iter_free(iter);
+	drig_free(&d);
+}
+END_TEST
+
+START_TEST(two_pools)
+{
+	struct drig a, b;
+
+	drig_make(&a, 1, 64 * MIB);
+	drig_make(&b, 2, 64 * MIB);
+	put(&a, DB_NS, "who", "a");
+	put(&b, DB_NS, "who", "b");
+	expect(&a, DB_NS, "who", "a");
+	expect(&b, DB_NS, "who", "b");
+	drig_free(&a);
+	expect(&b, DB_NS, "who", "b");
+	drig_free(&b);
+}
+END_TEST
+
+/* Each sync closes a block: the log must not outgrow its share however small the batches are. */
+START_TEST(log_stays_bounded)
+{
+	struct drig d;
+	struct db_stats stats;
+	uint64_t most = 0;
+
+	drig_make(&d, 1, 64 * MIB);
+	for (unsigned i = 0; i < 3000; i++) {
+		put(&d, DB_NS, "same", "key");
+		ck_assert_int_eq(db_sync(d.db), 0);
+		if (i % 50)
+			continue;
+		db_stats(d.db, &stats);
+		most = stats.wal_bytes > most ? stats.wal_bytes : most;
+		ck_assert(!stats.failed);
+	}
+	ck_assert_uint_ge(most, 100 << 10);
+	ck_assert_uint_le(most, 6 * MIB);
+	drig_free(&d);
+}
+END_TEST
+
+static int put_noise(struct drig *d, uint64_t n, uint64_t *seed)
+{
+	cleanup_db_batch struct db_batch *b = db_batch_new();
+	uint8_t value[2000];
+
+	for (size_t i = 0; i < sizeof(value); i += 8)
+		put_le64(value + i, rig_random(seed));
+	db_batch_put(d->db, b, DB_NS, &n, sizeof(n), value, sizeof(value));
+	return db_write(d->db, b, 0);
+}
+
+/* What the pool does: grow while there is room, then only delete; never a failed database. */
+START_TEST(full_and_deleted)
+{
+	struct drig d;
+	struct db_stats stats;
+	uint64_t seed = 5, n = 0, least = UINT64_MAX, lowest = UINT64_MAX, free_bytes;
+
+	drig_make(&d, 1, 64 * MIB);
+	for (unsigned round = 0; round < 3; round++) {
+		uint64_t begun = n;
+
+		while (metafs_room(d.rig.mf) && n < 40000) {
+			ck_assert_int_eq(put_noise(&d, n++, &seed), 0);
+			if (n % 16 == 0)
+				ck_assert_int_eq(db_sync(d.db), 0);
+		}
+		ck_assert_uint_lt(n, 40000);
+		least = n - begun < least ? n - begun : least;
+		/* Deletes, and a few writes of what was accepted before. */
+		for (uint64_t i = begun; i < n; i++) {
+			cleanup_db_batch struct db_batch *b = db_batch_new();
+
+			db_batch_delete(d.db, b, DB_NS, &i, sizeof(i));
+			ck_assert_int_eq(db_write(d.db, b, 0), 0);
+			free_bytes = metafs_free_bytes(d.rig.mf);
+			lowest = free_bytes < lowest ? free_bytes : lowest;
+			if (i % 16 == 0)
+				ck_assert_int_eq(db_sync(d.db), 0);
+		}
+		ck_assert_int_eq(db_flush(d.db), 0);
+		ck_assert_int_eq(db_compact(d.db), 0);
+		db_stats(d.db, &stats);
+		ck_assert(!stats.failed);
+		ck_assert_uint_ge(metafs_room(d.rig.mf), 5);
+	}
+	if (getenv("NVFS_TEST_VERBOSE"))
+		fprintf(stderr, "%" PRIu64 " records at least, free %" PRIu64 " at the lowest\n", least,
+			lowest);
+	/* Half of the share is usable by records at least. */
+	ck_assert_msg(least * 2000 >= 12 * MIB, "only %" PRIu64 " records", least);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	drig_free(&d);
+}
+END_TEST
+
+/* ---- Cuts ---- */
+
+#define KEYS 48u
+#define SHOTS_MAX 4096
+
+/* A moment of the devices, and what had been promised then. */
+struct shot {
+	struct rig rig;
+	uint64_t synced, written;
+};
+
+struct work {
+	struct drig d;
+	uint64_t seed, written, synced; /* lock: numbers of batches */
+	pthread_mutex_t lock;
+	struct shot *shots;             /* lock */
+	unsigned n;                     /* lock */
+	unsigned every;
+	bool kill;
+	uint64_t checked, deep;
+};
+
+/* What batch number n does to key k: 0 nothing, 1 put, 2 delete. */
+static unsigned batch_op(uint64_t seed, uint64_t n, unsigned k)
+{
+	uint64_t state = seed ^ n << 16 ^ k;
+	uint64_t r = rig_random(&state) % 16;
+
+	return r < 3 ? 1 : r == 3 ? 2 : 0;
+}
+
+static size_t batch_value(uint64_t seed, uint64_t n, unsigned k, uint8_t *value)
+{
+	uint64_t state = seed ^ n << 20 ^ k;
+	size_t len = 8 + rig_random(&state) % 700;
+
+	for (size_t i = 0; i < len; i++)
+		value[i] = (uint8_t)(n + i * k);
+	put_le64(value, n);
+	return len;
+}
+
+static enum db_cf key_cf(unsigned k)
+{
+	return k % 2 ? DB_NS : DB_MAP;
+}
+
+static void write_batch(struct work *w, uint64_t n)
+{
+	cleanup_db_batch struct db_batch *b = db_batch_new();
+	uint8_t value[1024];
+	uint8_t number[8];
+
+	put_le64(number, n);
+	db_batch_put(w->d.db, b, DB_SYS, "number", 6, number, 8);
+	for (unsigned k = 0; k < KEYS; k++) {
+		unsigned op = batch_op(w->seed, n, k);
+
+		if (op == 1)
+			db_batch_put(w->d.db, b, key_cf(k), &k, sizeof(k), value,
+				     batch_value(w->seed, n, k, value));
+		else if (op == 2)
+			db_batch_delete(w->d.db, b, key_cf(k), &k, sizeof(k));
+	}
+	ck_assert_int_eq(db_write(w->d.db, b, 0), 0);
+}
+
+/* The database is the result of the batches 1..number, and nothing else. */
+static void check_prefix(const struct work *w, struct db *db, uint64_t number)
+{
+	for (unsigned k = 0; k < KEYS; k++) {
+		cleanup_db_value struct db_value v = { 0 };
+		uint64_t last = number;
+		uint8_t value[1024];
+		size_t len;
+		int err;
+
+		while (last && !batch_op(w->seed, last, k))
+			last--;
+		err = db_get(db, key_cf(k), &k, sizeof(k), 0, &v);
+		if (!last || batch_op(w->seed, last, k) == 2) {
+			ck_assert_int_eq(err, -ENOENT);
+			continue;
+		}
+		ck_assert_int_eq(err, 0);
+		len = batch_value(w->seed, last, k, value);
+		ck_assert_uint_eq(v.len, len);
+		ck_assert_mem_eq(v.data, value, len);
+	}
+}
+
+static void check_open(struct work *w, struct drig *d, uint64_t synced, uint64_t written)
+{
+	cleanup_db_value struct db_value v = { 0 };
+	uint64_t number = 0;
+	int err = drig_open(d, false);
+
+	ck_assert_msg(!err, "cannot open: %s", strerror(-err));
+	err = db_get(d->db, DB_SYS, "number", 6, 0, &v);
+	if (!err)
+		number = get_le64(v.data);
+	ck_assert_msg(number >= synced && number <= written,
+		      "batch %" PRIu64 ", %" PRIu64 " were synced and %" PRIu64 " written", number,
+		      synced, written);
+	check_prefix(w, d->db, number);
+}
+
+static void take_shot(struct work *w, uint64_t seed)
+{
+	struct shot *s;
+
+	if (w->n == SHOTS_MAX)
+		return;
+	s = &w->shots[w->n++];
+	s->synced = w->kill ? w->written : w->synced;
+	s->written = w->written + 1;
+	if (w->kill)
+		rig_kill(&w->d.rig, &s->rig);
+	else
+		rig_cut(&w->d.rig, seed, &s->rig);
+}
+
+/* On any thread that does I/O; RocksDB is opened on the shots later, not from in here. */
+static void shoot(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	struct work *w = arg;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&w->lock);
+
+	(void)dev;
+	(void)op;
+	if (step % w->every == 0)
+		take_shot(w, step + w->seed);
+}
+
+/* The recovery itself is cut, too. */
+static void check_shot(struct work *w, struct shot *s, bool deep)
+{
+	struct work again = { .seed = w->seed, .every = 3, .kill = w->kill };
+
+	again.d.rig = s->rig;
+	again.written = s->written - 1;
+	again.synced = s->synced;
+	again.d.write_buffer = w->d.write_buffer;
+	pthread_mutex_init(&again.lock, NULL);
+	if (deep) {
+		again.shots = calloc(SHOTS_MAX, sizeof(*again.shots));
+		rig_hook(&again.d.rig, shoot, &again);
+	}
+	check_open(w, &again.d, s->synced, s->written);
+	rig_hook(&again.d.rig, NULL, NULL);
+	drig_free(&again.d);
+	for (unsigned i = 0; i < again.n; i++, w->deep++)
+		check_shot(w, &again.shots[i], false);
+	free(again.shots);
+	w->checked++;
+}
+
+static void check_shots(struct work *w)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&w->lock);
+	n = w->n;
+	pthread_mutex_unlock(&w->lock);
+	for (unsigned i = 0; i < n; i++)
+		check_shot(w, &w->shots[i], i % 24 == 0);
+}
+
+static void run(unsigned devices, uint64_t seed, unsigned last, unsigned every, bool kill)
+{
+	struct work w = { .seed = seed * 1000003, .every = every, .kill = kill };
+	uint64_t state = seed;
+
+	pthread_mutex_init(&w.lock, NULL);
+	w.shots = calloc(SHOTS_MAX, sizeof(*w.shots));
+	w.d.write_buffer = 64 << 10;
+	rig_make(&w.d.rig, devices, 64 * MIB, NULL);
+	w.d.rig.area_bytes = metafs_area_bytes(&w.d.rig.labels[0], 128 << 10);
+	ck_assert_int_eq(posix_memalign(&w.d.rig.area, 4096, w.d.rig.area_bytes), 0);
+	memset(w.d.rig.area, 0, w.d.rig.area_bytes);
+	ck_assert_int_eq(drig_open(&w.d, true), 0);
+	ck_assert_int_eq(db_sync(w.d.db), 0);
+	rig_hook(&w.d.rig, shoot, &w);
+	for (unsigned i = 1; i <= last; i++) {
+		write_batch(&w, i);
+		pthread_mutex_lock(&w.lock);
+		w.written = i;
+		pthread_mutex_unlock(&w.lock);
+		if (rig_random(&state) % 5)
+			continue;
+		ck_assert_int_eq(db_sync(w.d.db), 0);
+		pthread_mutex_lock(&w.lock);
+		w.synced = i;
+		pthread_mutex_unlock(&w.lock);
+	}
+	rig_hook(&w.d.rig, NULL, NULL);
+	drig_free(&w.d);
+	check_shots(&w);
+	ck_assert_uint_gt(w.checked, 20);
+	ck_assert_uint_gt(w.deep, 0);
+	free(w.shots);
+}
+
+START_TEST(cuts)
+{
+	run(1, 1 + (uint64_t)_i, 250, 3, false);
+}
+END_TEST
+
+START_TEST(cuts_of_two)
+{
+	run(2, 50 + (uint64_t)_i, 120, 5, false);
+}
+END_TEST
+
+START_TEST(kills)
+{
+	run(1, 100 + (uint64_t)_i, 250, 5, true);
+}
+END_TEST
+
+/* NVFS_TEST_SEEDS: how many seeds the crash tests go through. */
 int main(void)
 {
-	return unit_run("db", opens_and_keeps, NULL);
+	const char *env = getenv("NVFS_TEST_SEEDS");
+	int seeds = env ? atoi(env) : 2;
+	Suite *suite = suite_create("db");
+	TCase *basic = tcase_create("basic"), *crash = tcase_create("crash");
+	const TTest *const tests[] = { opens_and_keeps, missing, batches, cached_only, iterators,
+				       two_pools, log_stays_bounded, full_and_deleted };
+
+	tcase_set_timeout(basic, 120);
+	tcase_set_timeout(crash, 300);
+	tcase_add_checked_fixture(basic, set_up, NULL);
+	tcase_add_checked_fixture(crash, set_up, NULL);
+	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		tcase_add_test(basic, tests[i]);
+	tcase_add_loop_test(crash, cuts, 0, seeds);
+	tcase_add_loop_test(crash, cuts_of_two, 0, seeds);
+	tcase_add_loop_test(crash, kills, 0, seeds);
+	suite_add_tcase(suite, basic);
+	suite_add_tcase(suite, crash);
+	return unit_run_suite(suite);
 }
