@@ -26,7 +26,7 @@ struct inode {
 	uint32_t pins;          /* > 0: stays in memory */
 	uint32_t node;          /* that wrote rec */
 	bool orphan;            /* nlink 0: has an `O` record */
-	bool deleted;           /* reaped: every use is -ENOENT */
+	bool deleted;           /* being reaped, or reaped: every use but the reaper's is -ENOENT */
 	bool listed;            /* in the LRU list: not pinned */
 	struct op_queue waiters;
 	struct inode *lru_prev, *lru_next;
@@ -36,14 +36,23 @@ struct inode {
 /* An inode by number: 0, -ENOENT (none, or reaped), -EIO, META_WAIT. Valid until the op's handler returns, longer when pinned. */
 int inode_get(struct op *op, uint64_t ino, struct inode **out);
 
+/* The same, also for an inode that is being reaped: the reaper's. */
+int inode_get_dead(struct op *op, uint64_t ino, struct inode **out);
+
 /* The one in memory, or NULL. */
 struct inode *inode_peek(struct subvol *sv, uint64_t ino);
 
 void inode_pin(struct inode *inode);
 void inode_unpin(struct inode *inode);
 
-/* Enter a new inode, whose batch was written, into the cache. NULL when memory is out. */
+/*
+ * Enter a new inode into the cache, in the handler that writes its batch; if that fails, inode_remove() takes it out again. NULL
+ * when memory is out.
+ */
 struct inode *inode_enter(struct subvol *sv, uint64_t ino, const struct inode_rec *rec);
+
+/* It is gone for good: out of the cache now, or when the last pin goes. */
+void inode_remove(struct inode *inode);
 
 /* Add the put of rec for ino to batch (own node). */
 void inode_put(struct subvol *sv, struct db_batch *batch, uint64_t ino, const struct inode_rec *rec);

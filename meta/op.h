@@ -49,6 +49,7 @@ struct op {
 	/* Belong to the functions of meta/; zero at the start. */
 	int stage;
 	int error;              /* of an input */
+	unsigned steps;         /* which parts of a compound change are done: names*.c, attr.c */
 	uint64_t moment;        /* a sequence that the op remembers over restarts */
 	struct op_io *io;       /* device I/O, with the function that op_finish() calls for it */
 	void (*io_release)(struct op *op);

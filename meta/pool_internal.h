@@ -46,13 +46,28 @@ struct pool {
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
 	struct pool_rec rec;
 	struct subvol *open_head;       /* open subvolumes, by subvol->open_next */
+	unsigned *reactor_load;         /* open subvolumes of each reactor */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
 	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */
 	uint64_t data_blocks;           /* constant: of the data zones */
+	_Atomic uint64_t cached_inodes; /* of all open subvolumes */
+	_Atomic uint32_t open_count, subvol_count;
 
 	pthread_mutex_t numbers_lock;   /* leaf; protects numbers: next inode number of each tree in use */
 	struct tree_numbers *numbers;
 	struct pool_tenant *tenants;    /* the list is constant while the pool is open; use is atomic */
 };
+
+/*
+ * Put the pool record, and what `with` has, in one batch (with NULL: the record alone), durable when this returns. admin_lock is
+ * held. 0 or -errno.
+ */
+int pool_write_rec(struct pool *pool, const struct pool_rec *rec, struct db_batch *with);
+
+/* Data space that claims and loose blocks may use together. */
+uint64_t pool_capacity(const struct pool *pool);
+
+/* Take loose blocks (negative: give back, which never fails). False: there is no room beside the claims. Any thread. */
+bool pool_take_loose(struct pool *pool, int64_t blocks);
 
 #endif

@@ -16,6 +16,9 @@
 
 struct subvol;
 
+/* Longest name in bytes; names are [A-Za-z0-9._-], not starting with . or -. */
+#define SUBVOL_NAME_MAX 255
+
 struct subvol_options {
 	uint64_t size_bytes;    /* rounded up to blocks; required */
 	uint64_t inodes_max;    /* 0: one for each 16 KiB of size, at least 1024 */
@@ -25,13 +28,12 @@ struct subvol_options {
 };
 
 struct subvol_info {
-	struct subvol_rec rec;  /* name, limits, flags, ids */
+	struct subvol_rec rec;  /* name, limits, flags, ids; its name leads into the next field: not to be copied */
+	char name[SUBVOL_NAME_MAX + 1];
+	uint32_t id;
 	uint64_t used_blocks, used_inodes;
 	bool open;
 };
-
-/* Longest name in bytes; names are [A-Za-z0-9._-], not starting with . or -. */
-#define SUBVOL_NAME_MAX 255
 
 /*
  * Administration: not on a reactor thread; they may sleep, are serialised by the pool and durable when they return.
@@ -44,6 +46,9 @@ int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint
 int subvol_info(struct pool *pool, const char *name, struct subvol_info *out);
 /* Calls fn for each in order of names until it returns non-zero, which is returned. */
 int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, void *arg), void *arg);
+
+/* Deleted subvolumes whose records and blocks are still being taken apart, in the background. Any thread. */
+unsigned subvol_sweeps_left(struct pool *pool);
 
 /*
  * Open a subvolume for use on one of the pool's reactors (the least busy). -EBUSY when it is open, -ENOENT. Not on a

@@ -24,16 +24,20 @@ struct subvol {
 	unsigned reactor_index;         /* constant: hint for the allocator */
 	bool read_only;                 /* constant */
 	struct subvol_rec rec;          /* limits change by a message to the reactor */
+	uint32_t id;                    /* constant */
 	uint32_t tree, node;            /* constant while open (a snapshot will change node) */
 	uint32_t *ancestors;            /* node first, then parents; ancestor_count >= 1 */
 	unsigned ancestor_count;
 	uint64_t epoch;                 /* grows with each batch that was written: tells a fetched input that it is old */
 	struct op *quiet;               /* its inputs grew old too often: no other op may write until it ran */
 	struct op_queue quiet_waiters;
+	unsigned inputs_running;        /* on workers: they refer to this struct */
+	uint64_t first_ino;             /* constant: numbers from here on have no version in an ancestor */
 	struct db_batch *batch;         /* for change.c: one handler builds at a time */
 	struct pool_tenant *tenant;     /* constant */
 	uint64_t next_ino, ino_limit;   /* numbers taken from the tree in ranges */
 
+	_Atomic uint64_t limit_blocks, limit_inodes; /* of rec, for other threads */
 	_Atomic int64_t used_blocks, used_inodes; /* written on the reactor, read anywhere */
 
 	/* inode.c */
@@ -41,8 +45,11 @@ struct subvol {
 	size_t inode_bucket_count, inode_count;
 	struct reactor_msg evict_msg;
 	bool evicting;
-	struct inode *lru_head, *lru_tail;
+	struct inode *lru_head, *lru_tail; /* not pinned; the tail was used longest ago */
+	_Atomic uint64_t cached_inodes; /* inode_count for other threads */
 	struct lookups *lookups;
+	bool keep_lookups, numbers_used; /* for the end */
+	_Atomic uint64_t known_inodes;  /* what lookups counts */
 	struct timespec now;
 	uint64_t now_at_ns;
 
@@ -64,6 +71,22 @@ struct subvol {
  * batches that free, allow_full), -EROFS (read-only, or the pool failed), -EIO. Takes part in the next commit.
  */
 int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
+
+/*
+ * Have the subvolume's reactor call fn with an op, again after each META_WAIT, and wait for its result. By any other thread; by the
+ * reactor's own only outside of its iterations.
+ */
+int subvol_call(struct subvol *sv, int (*fn)(struct op *op, void *arg), void *arg);
+
+/* Reactor thread. */
+void subvol_set_limits(struct subvol *sv, uint64_t size_blocks, uint64_t inodes_max);
+
+/* pool->admin_lock is held. NULL when it is not open. */
+struct subvol *subvol_find_open(struct pool *pool, const char *name);
+
+/* The inode cache: inode.c. free leaves nothing behind, whatever is pinned. */
+int inodes_init(struct subvol *sv);
+void inodes_free(struct subvol *sv);
 
 /* A new inode number. The tree's `F` record is put ahead of use, in a batch of its own. 0 or -errno, META_WAIT. */
 int subvol_new_ino(struct op *op, uint64_t *ino);

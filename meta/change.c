@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "meta/change.h"
+#include "meta/charge.h"
+#include "meta/subvol_internal.h"
+#include "meta/version.h"
+
+void change_begin(struct change *c, struct op *op)
+{
+	c->op = op;
+	c->batch = op->sv->batch;
+	c->count = 0;
+	c->delta = (struct counters_delta){ 0 };
+	db_batch_clear(c->batch);
+}
+
+struct rec_time change_now(const struct change *c)
+{
+	const struct timespec now = subvol_now(c->op->sv);
+
+	return (struct rec_time){ .sec = now.tv_sec, .nsec = (uint32_t)now.tv_nsec };
+}
+
+static struct change_inode *entry_of(struct change *c, struct inode *inode)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->inodes[i].inode == inode)
+			return &c->inodes[i];
+	assert(c->count < CHANGE_INODES);
+	c->inodes[c->count].inode = inode;
+	c->inodes[c->count].rec = inode->rec;
+	c->inodes[c->count].what = CHANGE_KEEP;
+	return &c->inodes[c->count++];
+}
+
+struct inode_rec *change_inode(struct change *c, struct inode *inode)
+{
+	return &entry_of(c, inode)->rec;
+}
+
+struct inode_rec *change_new(struct change *c, struct inode *inode)
+{
+	struct change_inode *ci = entry_of(c, inode);
+
+	ci->what = CHANGE_NEW;
+	return &ci->rec;
+}
+
+void change_gone(struct change *c, struct inode *inode)
+{
+	entry_of(c, inode)->what = CHANGE_GONE;
+}
+
+/* ---- entries ---- */
+
+static void put_entry(struct change *c, const struct inode *dir, uint64_t cookie, const char *name, size_t name_len,
+		      uint64_t ino, uint32_t mode)
+{
+	const struct subvol *sv = c->op->sv;
+	const struct dirent_rec rec = {
+		.file_type = (uint8_t)((mode & S_IFMT) >> 12),
+		.name_len = (uint8_t)name_len,
+		.ino = ino,
+		.name = name,
+	};
+	uint8_t key[KEY_MAX], value[DIRENT_REC_MAX];
+	const size_t key_len = key_dirent(key, sv->tree, dir->ino, cookie, sv->node);
+
+	db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, value, dirent_rec_encode(&rec, value));
+}
+
+void change_add_entry(struct change *c, struct inode *dir, uint64_t cookie, const char *name, size_t name_len,
+		      uint64_t ino, uint32_t mode)
+{
+	struct inode_rec *rec = change_inode(c, dir);
+
+	put_entry(c, dir, cookie, name, name_len, ino, mode);
+	rec->entries++;
+	rec->entry_bytes += DIRENT_CHARGE_BYTES + name_len;
+	rec->nlink += S_ISDIR(mode);
+	rec->mtime = rec->ctime = change_now(c);
+}
+
+void change_replace_entry(struct change *c, struct inode *dir, uint64_t cookie, const char *name, size_t name_len,
+			  uint64_t ino, uint32_t mode)
+{
+	struct inode_rec *rec = change_inode(c, dir);
+
+	put_entry(c, dir, cookie, name, name_len, ino, mode);
+	rec->mtime = rec->ctime = change_now(c);
+}
+
+void change_remove_entry(struct change *c, struct inode *dir, uint64_t cookie, size_t name_len)
+{
+	struct subvol *sv = c->op->sv;
+	struct inode_rec *rec = change_inode(c, dir);
+	uint8_t key[KEY_MAX];
+
+	version_delete(sv, c->batch, DB_NS, key, key_dirent(key, sv->tree, dir->ino, cookie, sv->node));
+	rec->entries--;
+	rec->entry_bytes -= DIRENT_CHARGE_BYTES + name_len;
+	rec->mtime = rec->ctime = change_now(c);
+}
+
+void change_xattr(struct change *c, uint64_t ino, const char *name, size_t name_len, const void *value, size_t size)
+{
+	struct subvol *sv = c->op->sv;
+	const struct xattr_rec rec = { .len = (uint32_t)size, .value = value };
+	uint8_t key[KEY_MAX], bytes[XATTR_REC_MAX];
+	const size_t key_len = key_xattr(key, sv->tree, ino, name, name_len, sv->node);
+
+	if (value)
+		db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, bytes, xattr_rec_encode(&rec, bytes));
+	else
+		version_delete(sv, c->batch, DB_NS, key, key_len);
+}
+
+void change_orphan(struct change *c, uint64_t ino, int state)
+{
+	struct subvol *sv = c->op->sv;
+	const struct orphan_rec rec = { .state = (uint8_t)state };
+	uint8_t key[KEY_MAX], value[ORPHAN_REC_MAX];
+	const size_t key_len = key_orphan(key, sv->tree, ino, sv->node);
+
+	if (state >= 0)
+		db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, value, orphan_rec_encode(&rec, value));
+	else
+		version_delete(sv, c->batch, DB_NS, key, key_len);
+}
+
+/* ---- writing ---- */
+
+/* What the records' new values cost, against what the counters have of their old ones. */
+static void sum_delta(struct change *c)
+{
+	for (unsigned i = 0; i < c->count; i++) {
+		const struct change_inode *ci = &c->inodes[i];
+		const int64_t now = ci->what == CHANGE_GONE ? 0 : inode_charge(&ci->rec);
+		const int64_t was = ci->what == CHANGE_NEW ? 0 : inode_charge(&ci->inode->rec);
+		const bool own = ci->what != CHANGE_NEW && ci->inode->node == c->op->sv->node;
+
+		c->delta.meta += now - was;
+		c->delta.inodes += (ci->what == CHANGE_NEW) - (ci->what == CHANGE_GONE);
+		c->delta.meta_born += now - (own ? was : 0);
+		c->delta.inodes_born += (ci->what != CHANGE_GONE) - own;
+	}
+}
+
+static void put_inodes(struct change *c)
+{
+	struct subvol *sv = c->op->sv;
+	uint8_t key[KEY_MAX];
+
+	for (unsigned i = 0; i < c->count; i++) {
+		const uint64_t ino = c->inodes[i].inode->ino;
+
+		if (c->inodes[i].what == CHANGE_GONE)
+			version_delete(sv, c->batch, DB_NS, key, key_inode(key, sv->tree, ino, sv->node));
+		else
+			inode_put(sv, c->batch, ino, &c->inodes[i].rec);
+	}
+}
+
+static void put_result(struct change *c, uint64_t ino)
+{
+	const struct op *op = c->op;
+	uint8_t key[KEY_MAX], value[sizeof(struct disk_result) + sizeof(le64_t)], reply[sizeof(le64_t)];
+	const struct result_rec rec = {
+		.length = sizeof(reply),
+		.unique = op->unique,
+		.sequence = pool_sequence(op->sv->pool),
+		.reply = reply,
+	};
+	const size_t key_len = key_result(key, op->session, op->slot);
+
+	put_le64(reply, ino);
+	db_batch_put(op->sv->pool->db, c->batch, DB_SYS, key, key_len, value, result_rec_encode(&rec, value));
+}
+
+static bool any(const struct counters_delta *d)
+{
+	return d->born || d->referenced || d->meta || d->inodes || d->meta_born || d->inodes_born || d->unwritten;
+}
+
+static int64_t positive(int64_t n)
+{
+	return n > 0 ? n : 0;
+}
+
+static void apply(struct change *c)
+{
+	for (unsigned i = 0; i < c->count; i++) {
+		struct change_inode *ci = &c->inodes[i];
+
+		ci->inode->node = c->op->sv->node;
+		if (ci->what == CHANGE_GONE)
+			continue; /* the caller removes it: its data may have to be told first */
+		ci->inode->rec = ci->rec;
+		ci->inode->orphan = ci->rec.nlink == 0;
+	}
+}
+
+void change_abandon(struct change *c)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->inodes[i].what == CHANGE_NEW)
+			inode_remove(c->inodes[i].inode);
+	c->count = 0;
+}
+
+int change_write(struct change *c, uint64_t result, bool frees)
+{
+	struct subvol *sv = c->op->sv;
+	int64_t blocks, inodes;
+	int r;
+
+	sum_delta(c);
+	put_inodes(c);
+	if (any(&c->delta))
+		subvol_put_counters(sv, c->batch, &c->delta);
+	if (c->op->session)
+		put_result(c, result);
+	/* Data that the batch drops gives back blocks too; data that it maps was charged when it was accepted. */
+	blocks = c->delta.meta + (c->delta.referenced < 0 ? c->delta.referenced : 0);
+	inodes = c->delta.inodes;
+	r = subvol_charge_op(c->op, positive(blocks), positive(inodes));
+	if (!r) {
+		r = subvol_write(c->op, c->batch, frees);
+		if (r)
+			subvol_charge(sv, -positive(blocks), -positive(inodes));
+	}
+	if (r) {
+		change_abandon(c);
+		return r;
+	}
+	subvol_charge(sv, -positive(-blocks), -positive(-inodes));
+	apply(c);
+	atomic_fetch_add_explicit(&sv->stats.namespace_ops, 1, memory_order_relaxed);
+	return 0;
+}

@@ -1,0 +1,586 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Open subvolumes: what they are charged, where their batches go in, how they are opened and closed.
+ *
+ * used = counters of the node + what is pending: at open the counters are read, from then on used is
+ * kept in memory alone, and each batch moves the counters by what it carries.
+ */
+#include "config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/cleanup.h"
+#include "io/log.h"
+#include "meta/data.h"
+#include "meta/lookups.h"
+#include "meta/op_internal.h"
+#include "meta/orphan.h"
+#include "meta/subvol_internal.h"
+#include "meta/sysrec.h"
+#include "meta/tenant.h"
+
+#define STALL_NS UINT64_C(1000000)
+#define INO_RANGE 4096u
+#define ANCESTORS_MAX 65536u
+
+struct reactor *subvol_reactor(const struct subvol *sv)
+{
+	return sv->reactor;
+}
+
+struct pool *subvol_pool(const struct subvol *sv)
+{
+	return sv->pool;
+}
+
+const char *subvol_name(const struct subvol *sv)
+{
+	return sv->rec.name;
+}
+
+uint32_t subvol_id(const struct subvol *sv)
+{
+	return sv->id;
+}
+
+/* ---- charges ---- */
+
+static bool over(int64_t used, int64_t more, uint64_t limit)
+{
+	return more > 0 && (used + more < 0 || (uint64_t)(used + more) > limit);
+}
+
+int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes)
+{
+	const int64_t used_blocks = atomic_load_explicit(&sv->used_blocks, memory_order_relaxed);
+	const int64_t used_inodes = atomic_load_explicit(&sv->used_inodes, memory_order_relaxed);
+	int r;
+
+	ASSERT_ON_REACTOR(sv->reactor);
+	if (over(used_blocks, blocks, sv->rec.size_blocks) || over(used_inodes, inodes, sv->rec.inodes_max))
+		return -ENOSPC;
+	r = tenant_charge(sv->tenant, blocks, inodes);
+	if (r)
+		return r;
+	if (!(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
+		tenant_charge(sv->tenant, -blocks, -inodes);
+		return -ENOSPC;
+	}
+	atomic_store_explicit(&sv->used_blocks, used_blocks + blocks, memory_order_relaxed);
+	atomic_store_explicit(&sv->used_inodes, used_inodes + inodes, memory_order_relaxed);
+	return 0;
+}
+
+int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
+{
+	const int r = subvol_charge(op->sv, blocks, inodes);
+
+	if ((r == -ENOSPC || r == -EDQUOT) && reaper_busy(op->sv))
+		return reaper_wait(op);
+	return r;
+}
+
+void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *d)
+{
+	const struct counters_rec rec = {
+		.born = d->born,
+		.referenced = d->referenced,
+		.meta = d->meta,
+		.inodes = d->inodes,
+		.meta_born = d->meta_born,
+		.inodes_born = d->inodes_born,
+		.unwritten = d->unwritten,
+	};
+
+	sysrec_add_counters(sv->pool->db, batch, sv->tree, sv->node, &rec);
+}
+
+/* ---- writing ---- */
+
+int subvol_write(struct op *op, struct db_batch *batch, bool allow_full)
+{
+	struct subvol *sv = op->sv;
+	struct pool *pool = sv->pool;
+	int r;
+
+	ASSERT_ON_REACTOR(sv->reactor);
+	if (sv->read_only || atomic_load_explicit(&pool->failed, memory_order_relaxed))
+		return -EROFS;
+	r = op_check_quiet(op);
+	if (r)
+		return r;
+	if (!allow_full && metafs_room(pool->metafs) == 0)
+		return -ENOSPC;
+	r = db_write(pool->db, batch, DB_NO_SLOWDOWN);
+	if (r == -EAGAIN)
+		return op_again(op, STALL_NS);
+	if (!r)
+		sv->epoch++;
+	return r;
+}
+
+/* ---- inode numbers ---- */
+
+/*
+ * The next number of each tree that is in use, as RocksDB has it. Under one lock, the batch included, so that the record only
+ * grows whichever subvolumes of the tree ask.
+ */
+struct tree_numbers {
+	uint32_t tree;
+	unsigned users;
+	uint64_t next_ino;
+	struct tree_numbers *next;
+};
+
+static struct tree_numbers *numbers_find(struct pool *pool, uint32_t tree)
+{
+	struct tree_numbers *n = pool->numbers;
+
+	while (n && n->tree != tree)
+		n = n->next;
+	return n;
+}
+
+static int numbers_use(struct pool *pool, uint32_t tree)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->numbers_lock);
+	struct tree_numbers *n = numbers_find(pool, tree);
+	int r;
+
+	if (n) {
+		n->users++;
+		return 0;
+	}
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return -ENOMEM;
+	n->tree = tree;
+	n->users = 1;
+	r = sysrec_tree(pool->db, tree, &n->next_ino);
+	if (r) {
+		free(n);
+		return r;
+	}
+	n->next = pool->numbers;
+	pool->numbers = n;
+	return 0;
+}
+
+static void numbers_unuse(struct pool *pool, uint32_t tree)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->numbers_lock);
+	struct tree_numbers **at = &pool->numbers, *n;
+
+	while (*at && (*at)->tree != tree)
+		at = &(*at)->next;
+	n = *at;
+	if (!n || --n->users)
+		return;
+	*at = n->next;
+	free(n);
+}
+
+static int take_range(struct op *op, struct tree_numbers *n)
+{
+	struct subvol *sv = op->sv;
+	const uint64_t next = n->next_ino + INO_RANGE;
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	int r;
+
+	if (!batch)
+		return -ENOMEM;
+	if (next > INO_MAX)
+		return -ENOSPC;
+	sysrec_put_tree(sv->pool->db, batch, sv->tree, next);
+	r = subvol_write(op, batch, false);
+	if (r)
+		return r;
+	sv->next_ino = n->next_ino;
+	sv->ino_limit = next;
+	n->next_ino = next;
+	return 0;
+}
+
+int subvol_new_ino(struct op *op, uint64_t *ino)
+{
+	struct subvol *sv = op->sv;
+	int r = 0;
+
+	if (sv->next_ino == sv->ino_limit) {
+		if (pthread_mutex_trylock(&sv->pool->numbers_lock))
+			return op_again(op, 0); /* another reactor is at it */
+		r = take_range(op, numbers_find(sv->pool, sv->tree));
+		pthread_mutex_unlock(&sv->pool->numbers_lock);
+	}
+	if (!r)
+		*ino = sv->next_ino++;
+	return r;
+}
+
+/* ---- lookups ---- */
+
+static void publish_known(struct subvol *sv)
+{
+	atomic_store_explicit(&sv->known_inodes, lookups_count(sv->lookups), memory_order_relaxed);
+}
+
+void lookup_add(struct subvol *sv, uint64_t ino, uint64_t n)
+{
+	ASSERT_ON_REACTOR(sv->reactor);
+	lookups_add(sv->lookups, ino, n);
+	publish_known(sv);
+}
+
+void lookup_forget(struct subvol *sv, uint64_t ino, uint64_t n)
+{
+	ASSERT_ON_REACTOR(sv->reactor);
+	if (!lookups_sub(sv->lookups, ino, n) && !lookups_in_doubt(sv->lookups))
+		orphan_forgotten(sv, ino);
+	publish_known(sv);
+}
+
+uint64_t lookup_count(struct subvol *sv, uint64_t ino)
+{
+	const uint64_t n = lookups_get(sv->lookups, ino);
+
+	return n || !lookups_in_doubt(sv->lookups) ? n : 1;
+}
+
+void lookup_forget_all(struct subvol *sv)
+{
+	ASSERT_ON_REACTOR(sv->reactor);
+	lookups_clear(sv->lookups);
+	publish_known(sv);
+	reaper_take_all(sv);
+}
+
+void subvol_stats(struct subvol *sv, struct subvol_stats *out)
+{
+#define READ(field) atomic_load_explicit(&sv->field, memory_order_relaxed)
+	*out = (struct subvol_stats){
+		.size_blocks = READ(limit_blocks),
+		.used_blocks = (uint64_t)READ(used_blocks),
+		.inodes_max = READ(limit_inodes),
+		.used_inodes = (uint64_t)READ(used_inodes),
+		.reads = READ(stats.reads),
+		.writes = READ(stats.writes),
+		.read_bytes = READ(stats.read_bytes),
+		.written_bytes = READ(stats.written_bytes),
+		.namespace_ops = READ(stats.namespace_ops),
+		.fsyncs = READ(stats.fsyncs),
+		.checksum_errors = READ(stats.checksum_errors),
+		.dirty_blocks = READ(dirty_blocks),
+		.cached_inodes = READ(cached_inodes),
+		.known_inodes = READ(known_inodes),
+	};
+#undef READ
+}
+
+void subvol_set_limits(struct subvol *sv, uint64_t size_blocks, uint64_t inodes_max)
+{
+	sv->rec.size_blocks = size_blocks;
+	sv->rec.inodes_max = inodes_max;
+	atomic_store_explicit(&sv->limit_blocks, size_blocks, memory_order_relaxed);
+	atomic_store_explicit(&sv->limit_inodes, inodes_max, memory_order_relaxed);
+}
+
+/* ---- calls to a reactor by others ---- */
+
+struct remote {
+	struct op op;      /* its run() is done_fn's caller */
+	struct reactor_msg msg;
+	int (*fn)(struct op *op, void *arg);
+	void *arg;
+	int result;
+	bool done;         /* lock */
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+};
+
+static void remote_run(struct op *op)
+{
+	struct remote *rm = (struct remote *)((char *)op - offsetof(struct remote, op));
+	const int r = rm->fn(op, rm->arg);
+
+	if (r == META_WAIT)
+		return;
+	op_finish(op);
+	pthread_mutex_lock(&rm->lock);
+	rm->result = r;
+	rm->done = true;
+	pthread_cond_signal(&rm->wake);
+	pthread_mutex_unlock(&rm->lock);
+}
+
+static void remote_arrived(struct reactor *r, struct reactor_msg *msg)
+{
+	struct remote *rm = (struct remote *)((char *)msg - offsetof(struct remote, msg));
+
+	(void)r;
+	remote_run(&rm->op);
+}
+
+int subvol_call(struct subvol *sv, int (*fn)(struct op *op, void *arg), void *arg)
+{
+	struct remote rm = { .fn = fn, .arg = arg };
+
+	op_init(&rm.op, sv, remote_run);
+	pthread_mutex_init(&rm.lock, NULL);
+	pthread_cond_init(&rm.wake, NULL);
+	if (reactor_on_thread(sv->reactor)) {
+		/* Nobody else runs it: a test, or it has not been started. */
+		remote_run(&rm.op);
+		while (!rm.done)
+			reactor_run_once(sv->reactor, REACTOR_NEVER_NS);
+	} else {
+		rm.msg.fn = remote_arrived;
+		reactor_post(sv->reactor, &rm.msg);
+		pthread_mutex_lock(&rm.lock);
+		while (!rm.done)
+			pthread_cond_wait(&rm.wake, &rm.lock);
+		pthread_mutex_unlock(&rm.lock);
+	}
+	pthread_cond_destroy(&rm.wake);
+	pthread_mutex_destroy(&rm.lock);
+	return rm.result;
+}
+
+/* ---- open ---- */
+
+static unsigned least_busy(struct pool *pool)
+{
+	unsigned best = 0;
+
+	for (unsigned i = 1; i < pool->options.reactors; i++)
+		if (pool->reactor_load[i] < pool->reactor_load[best])
+			best = i;
+	return best;
+}
+
+/* The live node's way to the root. */
+static int load_ancestors(struct subvol *sv)
+{
+	struct db *db = sv->pool->db;
+	uint32_t node = sv->node;
+	struct node_rec rec;
+	char name[SUBVOL_NAME_MAX + 1];
+
+	while (node) {
+		uint32_t *more;
+		int r = sysrec_node(db, sv->tree, node, &rec, name);
+
+		if (r)
+			return r == -ENOENT ? -EBADMSG : r;
+		if (sv->ancestor_count == ANCESTORS_MAX || rec.parent >= node)
+			return -EBADMSG;
+		more = realloc(sv->ancestors, (sv->ancestor_count + 1) * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		sv->ancestors = more;
+		sv->ancestors[sv->ancestor_count++] = node;
+		if (node == sv->node)
+			sv->first_ino = rec.first_ino;
+		node = rec.parent;
+	}
+	return 0;
+}
+
+static void subvol_free(struct subvol *sv)
+{
+	if (!sv)
+		return;
+	inodes_free(sv);
+	data_destroy(sv);
+	lookups_close(sv->lookups, !sv->keep_lookups);
+	if (sv->numbers_used)
+		numbers_unuse(sv->pool, sv->tree);
+	db_batch_free(sv->batch);
+	free(sv->ancestors);
+	free((char *)sv->rec.name);
+	free(sv);
+}
+
+static void subvol_cleanup(struct subvol **sv)
+{
+	subvol_free(*sv);
+}
+
+/* Everything but what needs the reactor. */
+static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
+{
+	cleanup(subvol_cleanup) struct subvol *sv = calloc(1, sizeof(*sv));
+	struct counters_rec counters;
+	char buf[SUBVOL_NAME_MAX + 1];
+	int r;
+
+	if (!sv)
+		return -ENOMEM;
+	sv->pool = pool;
+	sv->keep_lookups = true;
+	r = sysrec_subvol_id(pool->db, name, &sv->id);
+	if (r)
+		return r;
+	r = sysrec_subvol(pool->db, sv->id, &sv->rec, buf);
+	if (r) {
+		sv->rec.name = NULL;
+		return r == -ENOENT ? -EBADMSG : r;
+	}
+	sv->rec.name = strdup(buf);
+	if (!sv->rec.name)
+		return -ENOMEM;
+	if (sv->rec.flags & SUBVOL_DELETING)
+		return -ENOENT;
+	sv->tree = sv->rec.tree;
+	sv->node = sv->rec.node;
+	subvol_set_limits(sv, sv->rec.size_blocks, sv->rec.inodes_max);
+	sv->tenant = tenant_find(pool, sv->rec.tenant);
+	if (!sv->tenant)
+		return -EBADMSG;
+	r = load_ancestors(sv);
+	if (!r)
+		r = sysrec_counters(pool->db, sv->tree, sv->node, &counters);
+	if (r)
+		return r;
+	atomic_store(&sv->used_blocks, counters.referenced + counters.meta);
+	atomic_store(&sv->used_inodes, counters.inodes);
+	sv->batch = db_batch_new();
+	if (!sv->batch)
+		return -ENOMEM;
+	r = numbers_use(pool, sv->tree);
+	if (r)
+		return r;
+	sv->numbers_used = true;
+	r = lookups_open(pool->lookup_store, sv->id, &sv->lookups);
+	if (!r)
+		r = inodes_init(sv);
+	if (!r)
+		*out = take_ptr(sv);
+	return r;
+}
+
+static int attach(struct op *op, void *arg)
+{
+	struct subvol *sv = op->sv;
+	int r;
+
+	(void)arg;
+	publish_known(sv);
+	r = writeback_start(sv);
+	if (r)
+		return r;
+	r = reaper_start(sv);
+	if (r)
+		writeback_stop(sv);
+	return r;
+}
+
+struct subvol *subvol_find_open(struct pool *pool, const char *name)
+{
+	struct subvol *sv = pool->open_head;
+
+	while (sv && strcmp(sv->rec.name, name))
+		sv = sv->open_next;
+	return sv;
+}
+
+int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	struct subvol *sv;
+	int r;
+
+	if (subvol_find_open(pool, name))
+		return -EBUSY;
+	r = subvol_load(pool, name, &sv);
+	if (r) {
+		if (r == -EBADMSG)
+			log_error("subvolume %s: its records are damaged: run fsck.nvfs", name);
+		return r;
+	}
+	sv->read_only = read_only || pool->options.read_only;
+	sv->reactor_index = least_busy(pool);
+	sv->reactor = pool->options.reactor[sv->reactor_index];
+	atomic_fetch_add(&pool->open_count, 1);
+	r = subvol_call(sv, attach, NULL);
+	if (r) {
+		log_error("subvolume %s: cannot be opened: %s", name, strerror(-r));
+		atomic_fetch_sub(&pool->open_count, 1);
+		subvol_free(sv);
+		return r;
+	}
+	pool->reactor_load[sv->reactor_index]++;
+	sv->open_next = pool->open_head;
+	pool->open_head = sv;
+	*out = sv;
+	return 0;
+}
+
+/* ---- close ---- */
+
+enum { CLOSE_FORGET, CLOSE_REAP, CLOSE_SYNC, CLOSE_STOP, CLOSE_DRAIN };
+
+struct closing {
+	int stage;
+	int result;
+};
+
+/* Orphans first, then what is dirty, then whatever still refers to the subvolume. */
+static int detach(struct op *op, void *arg)
+{
+	struct closing *c = arg;
+	struct subvol *sv = op->sv;
+	int r;
+
+	if (c->stage == CLOSE_FORGET) {
+		lookup_forget_all(sv);
+		c->stage = CLOSE_REAP;
+	}
+	if (c->stage == CLOSE_REAP) {
+		if (!sv->read_only && reaper_busy(sv))
+			return reaper_wait(op);
+		c->stage = CLOSE_SYNC;
+	}
+	if (c->stage == CLOSE_SYNC) {
+		if (!reaper_stop(sv))
+			return op_again(op, STALL_NS);
+		r = sv->read_only ? 0 : data_sync_all(op);
+		if (r == META_WAIT)
+			return r;
+		c->result = r;
+		c->stage = CLOSE_STOP;
+	}
+	if (c->stage == CLOSE_STOP) {
+		if (!data_idle(sv))
+			return op_again(op, STALL_NS);
+		writeback_stop(sv);
+		c->stage = CLOSE_DRAIN;
+	}
+	if (sv->inputs_running || sv->evicting)
+		return op_again(op, STALL_NS);
+	inodes_free(sv);
+	return c->result;
+}
+
+int subvol_close(struct subvol *sv)
+{
+	struct pool *pool = sv->pool;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	struct closing closing = { 0 };
+	struct subvol **at = &pool->open_head;
+	int r = subvol_call(sv, detach, &closing);
+
+	if (r)
+		log_error("subvolume %s: what was not written back is lost: %s", subvol_name(sv), strerror(-r));
+	while (*at != sv)
+		at = &(*at)->open_next;
+	*at = sv->open_next;
+	pool->reactor_load[sv->reactor_index]--;
+	atomic_fetch_sub(&pool->open_count, 1);
+	sv->keep_lookups = false;
+	subvol_free(sv);
+	return r;
+}

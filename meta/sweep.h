@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_SWEEP_H
+#define NVFS_META_SWEEP_H
+
+struct pool;
+struct sweeper;
+
+/*
+ * The thread that takes deleted subvolumes apart: nodes in state "to be swept" that have no children. It goes on where it stood when the
+ * pool was closed. It also looks after the pool's sequence.
+ */
+int sweeper_start(struct pool *pool, struct sweeper **out);
+
+/* End it, in the middle of a sweep if need be. NULL is fine. */
+void sweeper_stop(struct sweeper *sw);
+
+/* There may be something new to sweep. Any thread; NULL is fine. */
+void sweeper_kick(struct sweeper *sw);
+
+/* Nodes that wait. Any thread; NULL is fine. */
+unsigned sweeper_left(struct sweeper *sw);
+
+#endif
