@@ -225,6 +225,9 @@ int server_start(struct server *s, const struct poolconf *conf, void *area, int 
 
 /* ---- Volumes: the end ---- */
 
+/* Sessions that change nothing have no results; their numbers only tell them apart. */
+#define READ_ONLY_NUMBERS UINT32_C(0x80000000)
+
 static void tell(struct server *s, enum channel_type type, uint32_t number, const char *text, int fd)
 {
 	struct channel_msg msg = { .type = type, .number = number };
@@ -256,6 +259,8 @@ static void close_volume(struct volume *v)
 		log_error("%s: subvolume %s: the last write-back failed: %s", pool_name(s->pool),
 			  v->name, strerror(-err));
 	session_destroy(v->session);
+	if (!v->read_only && pool_session_end(s->pool, v->number))
+		log_debug("%s: the results of session %u stay until fsck", pool_name(s->pool), v->number);
 	tell(s, CHANNEL_UNMOUNT, v->number, v->name, -1);
 	if (v->reason == -ECANCELED)
 		log_warn("%s: subvolume %s: the mount was given up", pool_name(s->pool), v->name);
@@ -405,7 +410,6 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
 	v->read_only = m->read_only;
 	v->ops.relatime = !m->read_only && !m->noatime;
-	v->number = ++s->next_number;
 	v->users = 1; /* ours */
 	DL_APPEND(s->volumes, v);
 	*out = v;
@@ -439,6 +443,15 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 				 strerror(-err));
 		return err;
 	}
+	/* A number that no session ever had: it names the results of its requests in RocksDB. */
+	err = v->read_only ? 0 : pool_session_new(s->pool, &v->number);
+	if (err) {
+		snprintf(why, why_len, "subvolume %s: no number for a session: %s", v->name, strerror(-err));
+		subvol_close(v->ops.sv);
+		return err;
+	}
+	if (v->read_only)
+		v->number = READ_ONLY_NUMBERS + atomic_fetch_add(&s->next_read_only, 1);
 	v->ops.thin = !subvol_info(s->pool, v->name, &info) &&
 		      !(info.rec.flags & SUBVOL_RESERVED);
 	for (unsigned i = 0; i < s->reactor_count; i++) {
@@ -468,7 +481,8 @@ static int make_session(struct volume *v, const struct mount_request *m, struct 
 	return err;
 }
 
-static int serve(struct volume *v, const struct mount_request *m, char *why, size_t why_len)
+static int serve(struct volume *v, const struct mount_request *m, uint32_t *number, char *why,
+		 size_t why_len)
 {
 	struct server *s = v->server;
 	struct session *session;
@@ -476,6 +490,7 @@ static int serve(struct volume *v, const struct mount_request *m, char *why, siz
 
 	if (err)
 		return err;
+	*number = v->number;
 	err = make_session(v, m, &session, why, why_len);
 	if (err) {
 		subvol_close(v->ops.sv);
@@ -506,8 +521,7 @@ int server_mount(struct server *s, const struct mount_request *m, uint32_t *numb
 		close(m->fd);
 		return err;
 	}
-	*number = v->number;
-	err = serve(v, m, why, why_len);
+	err = serve(v, m, number, why, why_len);
 	if (err) {
 		close(m->fd);
 		leave(v);

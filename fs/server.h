@@ -67,7 +67,7 @@ struct server {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;        /* something of the following changed */
 	struct volume *volumes;
-	uint32_t next_number;
+	_Atomic uint32_t next_read_only;
 	bool stopping;                 /* no more mounts */
 	bool closing;                  /* the closer ends when nothing is left */
 	pthread_t closer;

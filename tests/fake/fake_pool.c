@@ -84,6 +84,22 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 		memcpy(out->name, pool->label.name, sizeof(pool->label.name));
 }
 
+int pool_session_new(struct pool *pool, uint32_t *session)
+{
+	static uint32_t next = 1;
+
+	(void)pool;
+	*session = next++;
+	return 0;
+}
+
+int pool_session_end(struct pool *pool, uint32_t session)
+{
+	(void)pool;
+	(void)session;
+	return 0;
+}
+
 int pool_commit_wait(struct pool *pool)
 {
 	(void)pool;
