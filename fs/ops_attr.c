@@ -180,6 +180,23 @@ static void setxattr_run(struct op *op)
 		call_done(c, err);
 }
 
+/* What the kernel's handlers do for other filesystems: FUSE passes any name on. */
+static int check_xattr_name(const char *name)
+{
+	static const char *const spaces[] = { "user.", "trusted.", "security." };
+
+	for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+		size_t len = strlen(spaces[i]);
+
+		if (!strncmp(name, spaces[i], len))
+			return name[len] ? 0 : -EINVAL;
+	}
+	return !strcmp(name, "system.posix_acl_access") ||
+			       !strcmp(name, "system.posix_acl_default")
+		       ? 0
+		       : -EOPNOTSUPP;
+}
+
 /*
  * Before libfuse, which takes the longer form of FUSE_SETXATTR_EXT for the old one. Without that
  * flag the struct ends before setxattr_flags.
@@ -194,8 +211,15 @@ bool ops_setxattr(struct session *s, struct request *r)
 	size_t name_room = len > fixed ? len - fixed : 0;
 	size_t name_len = strnlen(name, name_room);
 
+	int err;
+
 	if (name_len == name_room || in->size > name_room - name_len - 1) {
 		call_done(c, -EINVAL);
+		return true;
+	}
+	err = check_xattr_name(name);
+	if (err) {
+		call_done(c, err);
 		return true;
 	}
 	c->name = name;

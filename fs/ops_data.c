@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "fs/ops.h"
@@ -187,13 +188,37 @@ bool ops_syncfs(struct session *s, struct request *r)
 	return true;
 }
 
+static void kill_setid_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	struct inode_attr attr;
+	int err = attr_get(op, c->ino, &attr);
+
+	if (!err && (attr.mode & (S_ISUID | S_ISGID)))
+		err = attr_set(op, c->ino, ATTR_KILL_SUIDGID, &attr, &attr);
+	if (err != META_WAIT)
+		call_done(c, err);
+}
+
+/*
+ * As with a write, set-id bits do not survive the change of a file by its user. For fallocate the kernel leaves that to us
+ * without saying whether the caller may keep them (CAP_FSETID): root may.
+ */
 static void fallocate_run(struct op *op)
 {
 	struct call *c = call_of(op);
 	int err = data_fallocate(op, c->ino, (int)c->flags, c->offset, c->len);
 
-	if (err != META_WAIT)
+	if (err == META_WAIT)
+		return;
+	if (err || op->uid == 0) {
 		call_done(c, err);
+		return;
+	}
+	op_finish(op);
+	call_again(c, kill_setid_run);
+	op->session = 0; /* a part of the request: no result of its own */
+	call_run(c);
 }
 
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,

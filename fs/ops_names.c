@@ -44,13 +44,18 @@ static void lookup_run(struct op *op)
 		call_reply_entry(c, err, &attr, NULL, 0);
 }
 
-/* "." and "..", which only handles of an NFS server ask for. */
+/*
+ * "." and "..", which only file handles ask for, and only for inodes that the kernel does not know: one without a
+ * name has no user any more and waits for its reaper.
+ */
 static void lookup_self_run(struct op *op)
 {
 	struct call *c = call_of(op);
 	struct inode_attr attr;
 	int err = attr_get(op, c->ino, &attr);
 
+	if (!err && attr.nlink == 0)
+		err = -ESTALE;
 	if (err != META_WAIT)
 		call_reply_entry(c, err, &attr, NULL, 0);
 }
