@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "meta/mkfs.h"
+#include "tests/unit/meta_fixture.h"
+#include "tests/unit/unit.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define KIB UINT64_C(1024)
+#define ROOT INO_ROOT
+
+static struct meta_fixture fx;
+static char why[512];
+
+static void setup(void)
+{
+	fixture_make(&fx, 256 * MIB, 64 * MIB, NULL);
+}
+
+static void teardown(void)
+{
+	fixture_end(&fx);
+}
+
+static int create(const char *name, uint64_t bytes, bool thin)
+{
+	const struct subvol_options opts = { .size_bytes = bytes, .thin = thin };
+
+	why[0] = 0;
+	return subvol_create(fx.pool, name, &opts, why, sizeof(why));
+}
+
+static int collect(const struct subvol_info *info, void *arg)
+{
+	strcat(arg, info->rec.name);
+	strcat(arg, info->open ? "* " : " ");
+	return 0;
+}
+
+START_TEST(create_list_delete)
+{
+	char names[200] = "";
+	struct subvol_info info;
+
+	ck_assert_int_eq(create("b", 3 * MIB + 1, false), 0);
+	ck_assert_int_eq(create("a", MIB, true), 0);
+	ck_assert_int_eq(create("a", MIB, true), -EEXIST);
+	ck_assert_ptr_nonnull(strstr(why, "already"));
+	ck_assert_int_eq(create(".a", MIB, true), -EINVAL);
+	ck_assert_int_eq(create("x", 0, true), -EINVAL);
+	ck_assert_int_eq(subvol_each(fx.pool, collect, names), 0);
+	ck_assert_str_eq(names, "a b sv* ");
+	ck_assert_int_eq(subvol_info(fx.pool, "b", &info), 0);
+	ck_assert_uint_eq(info.rec.size_blocks, 3 * 256 + 1);
+	ck_assert_uint_eq(info.rec.inodes_max, 1024);
+	ck_assert_uint_eq(info.used_inodes, 1);
+	ck_assert_int_eq(subvol_info(fx.pool, "none", &info), -ENOENT);
+	ck_assert_int_eq(subvol_delete(fx.pool, "sv", why, sizeof(why)), -EBUSY);
+	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), -ENOENT);
+	ck_assert_int_eq(create("a", MIB, true), 0);
+}
+END_TEST
+
+START_TEST(claims_are_exact)
+{
+	struct pool_stats st;
+	uint64_t left;
+
+	pool_stats(fx.pool, &st);
+	ck_assert_uint_eq(st.reserved_blocks, 64 * 256);
+	/* The numbers of the refusal are the ones that work. */
+	ck_assert_int_eq(create("big", 1024 * MIB, false), -ENOSPC);
+	ck_assert_ptr_nonnull(strstr(why, "would work"));
+	for (left = 1; create("probe", left * 4 * KIB, false) == 0; left += 512)
+		ck_assert_int_eq(subvol_delete(fx.pool, "probe", NULL, 0), 0);
+	pool_stats(fx.pool, &st);
+	ck_assert_uint_eq(st.reserved_blocks, 64 * 256);
+	ck_assert_uint_gt(left, 512);
+	ck_assert_int_eq(create("rest", (left - 512) * 4 * KIB, false), 0);
+	ck_assert_int_eq(create("one", 4 * MIB, false), -ENOSPC);
+	ck_assert_int_eq(create("thin", 4 * MIB, true), 0);
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	pool_stats(fx.pool, &st);
+	ck_assert_uint_eq(st.reserved_blocks, 64 * 256 + left - 512);
+	ck_assert_int_eq(create("one", 4 * MIB, false), -ENOSPC);
+}
+END_TEST
+
+static void write_blocks(uint64_t ino, unsigned from, unsigned count, int expect)
+{
+	char block[4096];
+
+	for (unsigned i = from; i < from + count; i++) {
+		memset(block, (int)i + 1, sizeof(block));
+		ck_assert_int_eq(fx_write(&fx, ino, (uint64_t)i * 4096, block, sizeof(block), 0), expect);
+	}
+}
+
+START_TEST(limits_are_exact)
+{
+	struct inode_attr f;
+	struct subvol_stats st;
+
+	ck_assert_int_eq(fx_create(&fx, ROOT, "f", S_IFREG, &f), 0);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 100 * 4 * KIB, 0, why, sizeof(why)), 0);
+	write_blocks(f.ino, 0, 99, 4096); /* and one block of the root's entries */
+	write_blocks(f.ino, 99, 1, -ENOSPC);
+	write_blocks(f.ino, 0, 99, 4096);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 99 * 4 * KIB, 0, why, sizeof(why)), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(why, "400 KiB"));
+	ck_assert_int_eq(fx_fsync(&fx, f.ino), 0);
+	write_blocks(f.ino, 99, 1, -ENOSPC);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 101 * 4 * KIB, 0, why, sizeof(why)), 0);
+	write_blocks(f.ino, 99, 1, 4096);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 0, 2, why, sizeof(why)), 0);
+	ck_assert_int_eq(fx_create(&fx, ROOT, "g", S_IFREG, NULL), -ENOSPC);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 0, 1, why, sizeof(why)), -EBUSY);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 0, 3, why, sizeof(why)), 0);
+	ck_assert_int_eq(fx_create(&fx, ROOT, "g", S_IFREG, NULL), 0);
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	subvol_stats(fx.sv, &st);
+	ck_assert_uint_eq(st.size_blocks, 101);
+	ck_assert_uint_eq(st.used_blocks, 101);
+	ck_assert_uint_eq(st.used_inodes, 3);
+	/* What was full is writable as soon as something is gone, without a pause. */
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
+	ck_assert_int_eq(fx_create(&fx, ROOT, "h", S_IFREG, &f), 0);
+	write_blocks(f.ino, 0, 90, 4096);
+}
+END_TEST
+
+START_TEST(thin_ones_share)
+{
+	const struct subvol_options opts = { .size_bytes = 40 * MIB, .thin = true };
+	struct pool_stats st;
+	struct inode_attr f;
+	char data[65536];
+	uint64_t written = 0;
+	int64_t r;
+
+	/* Most of the pool is claimed: the thin one gets what is left, and the reserved one can always be filled. */
+	memset(data, 1, sizeof(data));
+	ck_assert_int_eq(subvol_create(fx.pool, "thin", &opts, why, sizeof(why)), 0);
+	for (uint64_t mib = 150; mib && create("claim", mib * MIB, false); mib--)
+		;
+	ck_assert_int_eq(subvol_close(fx.sv), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "thin", false, &fx.sv), 0);
+	ck_assert_int_eq(fx_create(&fx, ROOT, "f", S_IFREG, &f), 0);
+	while ((r = fx_write(&fx, f.ino, written, data, sizeof(data), 0)) == (int64_t)sizeof(data))
+		written += sizeof(data);
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_uint_lt(written, 4 * MIB);
+	pool_stats(fx.pool, &st);
+	ck_assert_int_eq(create("more", 4 * MIB, false), -ENOSPC);
+}
+END_TEST
+
+START_TEST(deleted_space_comes_back)
+{
+	struct pool_stats before, st;
+	struct inode_attr f;
+	char name[16], data[8192];
+
+	memset(data, 7, sizeof(data));
+	pool_stats(fx.pool, &before);
+	for (unsigned i = 0; i < 700; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		ck_assert_int_eq(fx_create(&fx, ROOT, name, S_IFREG, &f), 0);
+		ck_assert_int_eq(fx_write(&fx, f.ino, 0, data, sizeof(data), 0), sizeof(data));
+	}
+	ck_assert_int_eq(subvol_close(fx.sv), 0);
+	fx.sv = NULL;
+	pool_stats(fx.pool, &st);
+	ck_assert_uint_le(st.free_blocks, before.free_blocks - 1400);
+	ck_assert_int_eq(subvol_delete(fx.pool, "sv", why, sizeof(why)), 0);
+	/* In the middle of it, the pool is closed and opened. */
+	ck_assert_int_eq(pool_close(fx.pool), 0);
+	ck_assert_int_eq(pool_open(&fx.dev, 1, &fx.options, &fx.pool), 0);
+	for (unsigned i = 0; i < 500; i++) {
+		pool_commit_wait(fx.pool);
+		pool_stats(fx.pool, &st);
+		if (st.free_blocks == before.free_blocks && !subvol_sweeps_left(fx.pool))
+			break;
+		usleep(10000);
+	}
+	ck_assert_uint_eq(st.free_blocks, before.free_blocks);
+	ck_assert_uint_eq(st.reserved_blocks, 0);
+	ck_assert_uint_eq(st.subvolumes, 0);
+	ck_assert_int_eq(create("sv", 64 * MIB, false), 0);
+}
+END_TEST
+
+START_TEST(pool_refusals)
+{
+	struct pool *pool;
+	struct subvol *sv;
+	struct device *small, *devs[2];
+	const struct pool_create_options po = { .name = "bad name" }, po2 = { .name = "two" };
+	struct pool_options opts = fx.options;
+
+	ck_assert_int_eq(device_sim_create(16 * MIB, NULL, &small), 0);
+	ck_assert_int_eq(pool_create(&small, 1, &po2, why, sizeof(why)), -ENOSPC);
+	ck_assert_ptr_nonnull(strstr(why, "64 MiB"));
+	device_close(small);
+	ck_assert_int_eq(device_sim_create(128 * MIB, NULL, &devs[0]), 0);
+	ck_assert_int_eq(device_sim_create(128 * MIB, NULL, &devs[1]), 0);
+	ck_assert_int_eq(pool_create(devs, 1, &po, why, sizeof(why)), -EINVAL);
+	ck_assert_int_eq(pool_open(devs, 1, &opts, &pool), -ENOENT);
+	ck_assert_int_eq(pool_create(devs, 2, &po2, why, sizeof(why)), 0);
+	ck_assert_int_eq(pool_open(devs, 1, &opts, &pool), -ENXIO);
+	opts.dirty_bytes = 1024 * MIB;
+	ck_assert_int_eq(pool_open(devs, 2, &opts, &pool), -EINVAL);
+	opts.dirty_bytes = 0;
+	{
+		struct device *swapped[2] = { devs[1], devs[0] };
+
+		ck_assert_int_eq(pool_open(swapped, 2, &opts, &pool), 0);
+		ck_assert_int_eq(subvol_open(pool, "none", false, &sv), -ENOENT);
+		ck_assert_int_eq(pool_close(pool), 0);
+	}
+	device_close(devs[0]);
+	device_close(devs[1]);
+	ck_assert_int_eq(subvol_open(fx.pool, "sv", false, &sv), -EBUSY);
+}
+END_TEST
+
+START_TEST(read_only)
+{
+	struct inode_attr f;
+
+	ck_assert_int_eq(fx_create(&fx, ROOT, "f", S_IFREG, &f), 0);
+	ck_assert_int_eq(subvol_close(fx.sv), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "sv", true, &fx.sv), 0);
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, "f", NULL), 0);
+	ck_assert_int_eq(fx_create(&fx, ROOT, "g", S_IFREG, NULL), -EROFS);
+	fixture_close(&fx);
+	fx.options.read_only = true;
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, "f", NULL), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), -EROFS);
+	ck_assert_int_eq(create("x", MIB, false), -EROFS);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("subvol");
+	TCase *tcase = tcase_create("subvol");
+
+	tcase_set_timeout(tcase, 120);
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_add_test(tcase, create_list_delete);
+	tcase_add_test(tcase, claims_are_exact);
+	tcase_add_test(tcase, limits_are_exact);
+	tcase_add_test(tcase, thin_ones_share);
+	tcase_add_test(tcase, deleted_space_comes_back);
+	tcase_add_test(tcase, pool_refusals);
+	tcase_add_test(tcase, read_only);
+	suite_add_tcase(suite, tcase);
+	return unit_run_suite(suite);
+}
