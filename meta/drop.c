@@ -46,6 +46,11 @@ static int drop_settle(struct op *op, struct file *f)
 	if (r)
 		return r;
 	each_chunk(f, 0, CHUNK_LAST + 1, forget_dirty, NULL);
+	if (f->is_inline && f->mapped) {
+		/* Block 0 was dirty, which had taken the place of the inline data: that does not come back. */
+		file_drop_inline(f);
+		file_uncharge(f, 1);
+	}
 	if (f->changed || f->charged != f->put_mapped + f->put_inline)
 		return file_put_all(op, f->inode);
 	f->since = 0;

@@ -308,6 +308,31 @@ static void unlink_many_open(struct t *t)
 	TRUE(good);
 }
 
+static void unlink_after_little_changes(struct t *t)
+{
+	/* Small, durable, and then changed in memory only: what it becomes dies with it. */
+	for (unsigned i = 0; i < 24; i++) {
+		int fd = ops_file(t, "f", 50, i);
+		bool good = fsync(fd) == 0;
+
+		if (i % 4 == 0)
+			good = good && !fallocate(fd, 0, 600000, 32);
+		else if (i % 4 == 1)
+			good = good && !fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, 600000) && pwrite(fd, "x", 1, 3) == 1;
+		else if (i % 4 == 2)
+			good = good && pwrite(fd, "x", 1, 300000) == 1 && !ftruncate(fd, 20);
+		else
+			good = good && !ftruncate(fd, 20) && !ftruncate(fd, 300000);
+		if (!good || unlink("f") || (i & 4 && fsync(fd)))
+			ops_fail(t, __LINE__, "round %u: %s", i, strerror(errno));
+		close(fd);
+	}
+	/* Whatever became of them, the filesystem is still there. */
+	ops_tick();
+	ops_make(t, "after", 10, 1);
+	RET(10, ops_size("after"));
+}
+
 static void name_of_255(struct t *t)
 {
 	char name[257], path[600];
@@ -457,6 +482,7 @@ const struct op_case ops_names[] = {
 	{"unlink_open_file", unlink_open_file, 0},
 	{"unlink_reopen_by_proc", unlink_reopen_by_proc, 0},
 	{"unlink_many_open", unlink_many_open, 0},
+	{"unlink_after_little_changes", unlink_after_little_changes, 0},
 	{"name_of_255", name_of_255, 0},
 	{"name_of_any_byte", name_of_any_byte, 0},
 	{"name_is_case_sensitive", name_is_case_sensitive, 0},
