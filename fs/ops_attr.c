@@ -210,7 +210,6 @@ bool ops_setxattr(struct session *s, struct request *r)
 	const char *name = (const char *)in + fixed;
 	size_t name_room = len > fixed ? len - fixed : 0;
 	size_t name_len = strnlen(name, name_room);
-
 	int err;
 
 	if (name_len == name_room || in->size > name_room - name_len - 1) {
@@ -262,10 +261,14 @@ static void getxattr_run(struct op *op)
 void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 {
 	struct call *c = call_new(req, getxattr_run, ino);
+	int err = check_xattr_name(name);
 
 	c->name = name;
 	c->len = size;
-	call_run(c);
+	if (err)
+		call_done(c, err);
+	else
+		call_run(c);
 }
 
 static void listxattr_run(struct op *op)
@@ -303,7 +306,11 @@ static void removexattr_run(struct op *op)
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
 {
 	struct call *c = call_new(req, removexattr_run, ino);
+	int err = check_xattr_name(name);
 
 	c->name = name;
-	call_run(c);
+	if (err)
+		call_done(c, err);
+	else
+		call_run(c);
 }
