@@ -191,8 +191,9 @@ static int refer_entry(void *arg, const void *key, size_t key_len, const void *v
 			check_counters_of(c, &k, &counters, key, key_len);
 	} else if (k.type == REC_RESULT) {
 		bad = result_rec_decode(value, len, &result) < 0;
-		if (!bad && c->has_pool && k.id >= c->pool.next_session)
-			check_found(c, false, "a result of session %" PRIu32 ", which never was", k.id);
+		if (!bad && c->has_pool && k.id >= c->pool.next_session &&
+		    check_found(c, true, "a result of session %" PRIu32 ", which never was", k.id))
+			db_batch_delete(c->db, c->fixes, DB_SYS, key, key_len);
 	}
 	if (bad)
 		check_malformed(c, REC_FAMILY_SYS, key, key_len, value, len);

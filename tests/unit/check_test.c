@@ -379,6 +379,13 @@ static void stray_counters(struct rig *rig)
 	    counters_rec_encode(&(struct counters_rec){ 0 }, value));
 }
 
+static void stray_result(struct rig *rig)
+{
+	const struct result_rec rec = { .unique = 1 };
+
+	put(rig, DB_SYS, key, key_result(key, 9, 0), value, result_rec_encode(&rec, value));
+}
+
 static void next_ino_too_low(struct rig *rig)
 {
 	put(rig, DB_SYS, key, key_tree(key, TREE), value, tree_rec_encode(5, value));
@@ -637,6 +644,7 @@ static const struct damage damages[] = {
 	{ wrong_counters, "subvolume web: meta is 3, and 4 by its records", COMPUTED },
 	{ no_counters, "subvolume web: inodes is 0, and 6 by its records", COMPUTED },
 	{ stray_counters, "counters of tree 1 node 7", COMPUTED },
+	{ stray_result, "a result of session 9, which never was", COMPUTED },
 	{ next_ino_too_low, "inode 6 is not below the tree's next number", LEFT },
 	{ over_its_limit, "18 blocks are used of 10", LEFT },
 	{ no_node, "its node 1 is not there", LEFT },
