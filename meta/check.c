@@ -17,7 +17,8 @@
  *
  * Repair changes what can be computed (copies, holders, counters, link counts and other sums, orphan records) and removes
  * what leads nowhere (an entry without its inode, parts of an inode without the inode). It never
- * guesses about data, and never removes an inode that nothing leads to. Fixes are collected
+ * guesses about data, never removes an inode that nothing leads to, and repairs no record while
+ * others cannot be read. Fixes are collected
  * while a pass reads and written when it is over; then everything is checked again, until a round has
  * nothing to fix. A problem is counted once, however many rounds see it.
  */
@@ -93,7 +94,8 @@ static bool seen_before(struct check *c, const char *line)
 
 bool check_found(struct check *c, bool fixable, const char *fmt, ...)
 {
-	const bool fix = fixable && c->options.repair;
+	/* What could not be read must not be taken for what is not there. */
+	const bool fix = fixable && c->options.repair && !c->incomplete;
 	char line[4096];
 	va_list ap;
 

@@ -22,6 +22,7 @@
 #include "meta/dump.h"
 #include "meta/label.h"
 #include "meta/metafs.h"
+#include "meta/metafs_table.h"
 #include "meta/namehash.h"
 #include "meta/records.h"
 #include "tests/unit/unit.h"
@@ -763,6 +764,63 @@ START_TEST(tables_are_repaired)
 }
 END_TEST
 
+/* The address in bytes of what begins a file whose name ends like this, by the newest table. */
+static uint64_t file_address(struct rig *rig, const char *ending, unsigned *vdev)
+{
+	const struct label *label = &rig->labels[0];
+	cleanup_free void *buf = aligned_alloc(4096, label->slot_bytes);
+	uint64_t newest = 0, address = 0;
+
+	for (unsigned slot = 0; slot < 2; slot++) {
+		struct metafs_table t;
+
+		ck_assert_int_eq(device_read(rig->dev[0], buf, label->slot_bytes, label_slot_offset(label, slot)), 0);
+		if (metafs_table_decode(buf, label->slot_bytes, &t))
+			continue;
+		for (unsigned i = 0; t.generation > newest && i < t.files; i++) {
+			const struct metafs_table_file *f = &t.file[i];
+			const size_t len = strlen(ending);
+
+			if (f->name_len < len || memcmp(f->name + f->name_len - len, ending, len) || !f->extents ||
+			    f->size < 600)
+				continue;
+			address = f->extent[0].block * 4096;
+			*vdev = f->extent[0].vdev;
+		}
+		if (t.generation > newest)
+			newest = t.generation;
+		metafs_table_free(&t);
+	}
+	ck_assert_uint_ne(address, 0);
+	return address;
+}
+
+START_TEST(tables_of_rocksdb_are_read)
+{
+	struct check_result r;
+	struct rig rig;
+	unsigned vdev = 0;
+	uint64_t at;
+
+	rig_copy(&base, &rig);
+	rig_open(&rig, false);
+	ck_assert_int_eq(db_flush(rig.db), 0);
+	rig_shut(&rig);
+	at = file_address(&rig, ".sst", &vdev);
+	flip(rig.dev[vdev], at + 100);
+	ck_assert_int_eq(run_check(&rig, false, false, &r), 0);
+	ck_assert_msg(strstr(output, "RocksDB cannot read all of "), "%s", output);
+	ck_assert_uint_gt(r.left, 0);
+	/* What cannot be read must not be taken for what is not there. */
+	ck_assert_int_eq(run_check(&rig, true, false, &r), 0);
+	ck_assert_uint_eq(r.repaired, 0);
+	flip(rig.dev[vdev], at + 100);
+	ck_assert_int_eq(run_check(&rig, false, true, &r), 0);
+	ck_assert_msg(r.found == 0, "%s", output);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(members_are_needed)
 {
 	struct check_options options = { 0 };
@@ -844,6 +902,7 @@ int main(void)
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
 	tcase_add_test(tcase, labels_are_repaired);
 	tcase_add_test(tcase, tables_are_repaired);
+	tcase_add_test(tcase, tables_of_rocksdb_are_read);
 	tcase_add_test(tcase, members_are_needed);
 	tcase_add_test(tcase, data_is_read);
 	tcase_add_test(tcase, dump_prints);
