@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/ops.h"
 #include "io/log.h"
@@ -83,25 +84,35 @@ void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr)
 	};
 }
 
-void ops_fill_entry(struct fuse_entry_out *out, const struct inode_attr *attr)
+/*
+ * With its write-back cache the kernel does not drop the attributes of a file that it writes, because it keeps size and times
+ * itself. The number of blocks would stay what it was before, and tar -S takes a file without blocks for one hole.
+ */
+uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr)
+{
+	return session_writeback(s) && S_ISREG(attr->mode) ? 0 : OPS_VALID_SECONDS;
+}
+
+void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const struct inode_attr *attr)
 {
 	*out = (struct fuse_entry_out){
 		.nodeid = attr->ino,
 		.generation = attr->generation,
 		.entry_valid = OPS_VALID_SECONDS,
-		.attr_valid = OPS_VALID_SECONDS,
+		.attr_valid = ops_attr_valid(s, attr),
 	};
 	ops_fill_attr(&out->attr, attr);
 }
 
 void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
 {
-	struct fuse_attr_out out = { .attr_valid = OPS_VALID_SECONDS };
+	struct fuse_attr_out out = { 0 };
 
 	if (err) {
 		call_done(c, err);
 		return;
 	}
+	out.attr_valid = ops_attr_valid(c->request->session, attr);
 	ops_fill_attr(&out.attr, attr);
 	call_reply(c, &out, sizeof(out));
 }
@@ -117,7 +128,7 @@ void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, co
 		call_done(c, err);
 		return;
 	}
-	ops_fill_entry(&out, attr);
+	ops_fill_entry(c->request->session, &out, attr);
 	lookup_add(sv, attr->ino, 1);
 	/* A reply that the kernel did not take counts nothing. */
 	if (session_reply(c->request, 0, iov, extra_len ? 2 : 1) == -ENOENT)

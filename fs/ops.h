@@ -88,9 +88,11 @@ void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, co
 struct fuse_attr;
 struct fuse_entry_out;
 void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr);
-void ops_fill_entry(struct fuse_entry_out *out, const struct inode_attr *attr);
+void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const struct inode_attr *attr);
 
 #define OPS_VALID_SECONDS (365u * 86400)
+/* How long the kernel may go without asking for these attributes again. */
+uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr);
 
 /* libfuse's operations, by file. */
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

@@ -37,7 +37,7 @@ static struct abi_sx_time sx_time(const struct timespec *t)
 static void statx_run(struct op *op)
 {
 	struct call *c = call_of(op);
-	struct abi_statx_out out = { .attr_valid = OPS_VALID_SECONDS };
+	struct abi_statx_out out = { 0 };
 	struct inode_attr a;
 	int err = attr_get(op, c->ino, &a);
 
@@ -47,6 +47,7 @@ static void statx_run(struct op *op)
 		call_done(c, err);
 		return;
 	}
+	out.attr_valid = ops_attr_valid(c->request->session, &a);
 	out.stat = (struct abi_statx){
 		.mask = STATX_BASIC_STATS | STATX_BTIME,
 		.blksize = 4096,

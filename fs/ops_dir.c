@@ -15,6 +15,7 @@ struct listing {
 	uint8_t *buf;
 	size_t len, room;
 	bool plus;
+	const struct session *session;
 };
 
 static void reset(void *arg)
@@ -41,12 +42,12 @@ static void put_dirent(uint8_t *at, const char *name, size_t name_len, uint64_t 
 }
 
 /* Without attributes ("." and ".."): a node number of 0, of which the kernel makes no dentry. */
-static void put_entry(uint8_t *at, const struct inode_attr *attr)
+static void put_entry(const struct session *s, uint8_t *at, const struct inode_attr *attr)
 {
 	struct fuse_entry_out out = { 0 };
 
 	if (attr)
-		ops_fill_entry(&out, attr);
+		ops_fill_entry(s, &out, attr);
 	memcpy(at, &out, sizeof(out));
 }
 
@@ -60,7 +61,7 @@ static bool emit(void *arg, const char *name, size_t name_len, uint64_t ino, uin
 	if (l->room - l->len < need)
 		return false;
 	if (l->plus)
-		put_entry(l->buf + l->len, attr);
+		put_entry(l->session, l->buf + l->len, attr);
 	put_dirent(l->buf + l->len + entry, name, name_len, ino, mode, cookie);
 	l->len += need;
 	return true;
@@ -90,6 +91,7 @@ static void list_run(struct op *op)
 		.buf = v->scratch,
 		.room = c->len < OPS_SCRATCH_BYTES ? c->len : OPS_SCRATCH_BYTES,
 		.plus = c->flags != 0,
+		.session = c->request->session,
 	};
 	const struct names_emit to = {
 		.reset = reset, .emit = emit, .arg = &l, .attrs = l.plus,

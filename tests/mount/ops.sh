@@ -52,7 +52,8 @@ cases root "$MNT_ops/root"
 cases user "$MNT_ops/user" --as $user:$user
 # With the kernel's write-back cache a file has no holes (it does not tell the server what it holds).
 remount_subvolume ops writeback
-cases writeback "$MNT_ops/root" --skip seek_hole_data --skip seek_after_punch --skip many_holes
+cases writeback "$MNT_ops/root" --skip seek_hole_data --skip seek_after_punch --skip many_holes \
+	--skip blocks_before_sync
 remount_subvolume ops parallel_dio
 cases parallel_dio "$MNT_ops/root" --only 'direct*' --only 'setid*' --only 'mmap*' --only 'open*' --only 'append*'
 remount_subvolume ops

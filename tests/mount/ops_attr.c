@@ -311,8 +311,13 @@ static void setid_kept_for_root(struct t *t)
 static void size_and_blocks(struct t *t)
 {
 	struct stat st;
-	int fd = ops_file(t, "f", 1 << 20, 1);
+	int fd = ops_file(t, "small", 50, 1);
 
+	/* A file with data and without blocks is a hole to some programs. */
+	OK(fsync(fd));
+	OK(fstat(fd, &st));
+	TRUE(st.st_blocks > 0);
+	fd = ops_file(t, "f", 1 << 20, 1);
 	OK(fsync(fd));
 	OK(fstat(fd, &st));
 	TRUE(st.st_blocks >= 2048 && st.st_blocks < 2048 + 256);
@@ -325,6 +330,18 @@ static void size_and_blocks(struct t *t)
 	OK(fsync(fd));
 	OK(fstat(fd, &st));
 	TRUE(st.st_blocks < 2048);
+}
+
+static void blocks_before_sync(struct t *t)
+{
+	struct stat st;
+	int fd = ops_file(t, "f", 1 << 20, 1);
+
+	OK(fstat(fd, &st));
+	TRUE(st.st_blocks >= 2048);
+	fd = ops_file(t, "small", 50, 1);
+	OK(fstat(fd, &st));
+	TRUE(st.st_blocks > 0);
 }
 
 static void statfs_numbers(struct t *t)
@@ -488,6 +505,7 @@ const struct op_case ops_attr[] = {
 	{"setid_after_fallocate", setid_after_fallocate, 0},
 	{"setid_kept_for_root", setid_kept_for_root, OPS_ROOT},
 	{"size_and_blocks", size_and_blocks, 0},
+	{"blocks_before_sync", blocks_before_sync, 0},
 	{"statfs_numbers", statfs_numbers, 0},
 	{"statx_birth_time", statx_birth_time, 0},
 	{"statx_basics", statx_basics, 0},

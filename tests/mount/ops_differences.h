@@ -12,3 +12,4 @@
 {OPS_FS_FUSE, "xattr_trusted", "xattrs of f:", "a server that allows idmapped mounts is not told who asks for the names"},
 {OPS_FS_FUSE, "chown_clears_setid", "stat f:", "Linux tells no FUSE server of a chown that changes nothing"},
 {OPS_FS_FUSE, "xattr_trusted", "see_names(t, \"f\")", "a server that allows idmapped mounts is not told who asks for the names"},
+{OPS_FS_FUSE, "times_of_attributes", "chown(\"d/f\", (uid_t)-1, (gid_t)-1)", "Linux tells no FUSE server of a chown that changes nothing"},
