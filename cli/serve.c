@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/serve.h"
+#include "fs/poolconf.h"
 #include "io/cleanup.h"
 
 /* Run a program to its end; its exit status, or -errno. */
@@ -124,8 +125,15 @@ static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len)
 {
 	int rc = client_connect(ref->pool, out);
+	char path[PATH_MAX];
 
 	if (rc == -ESRCH && start) {
+		poolconf_path(ref->pool, path, sizeof(path));
+		if (!ref->devices && access(path, F_OK)) {
+			snprintf(why, why_len, "nobody serves a pool %s and no %s says where it is; name its device or file instead",
+				 ref->pool, path);
+			return -ENOENT;
+		}
 		rc = systemd_runs() ? start_by_systemd(ref, why, why_len) : start_daemon(ref, why, why_len);
 		if (rc)
 			return rc;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Real programs on a mounted subvolume, each followed by a full check of the pool.
-# PROGRAMS_SECONDS is how long each load runs (default 15).
+# PROGRAMS_SECONDS is how long each load runs (default 15), PROGRAMS_ONLY the tests to run (default all).
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
 seconds=${PROGRAMS_SECONDS:-15}
@@ -194,8 +194,9 @@ stress_ng_runs() {
 	same "$bad" ""
 }
 
-for t in git_keeps_a_repository sqlite_keeps_its_transactions postgres_survives_its_own_crash \
-	debootstrap_and_dpkg_work fio_verifies dbench_runs stress_ng_runs; do
+all="git_keeps_a_repository sqlite_keeps_its_transactions postgres_survives_its_own_crash
+	debootstrap_and_dpkg_work fio_verifies dbench_runs stress_ng_runs"
+for t in ${PROGRAMS_ONLY:-$all}; do
 	run_test $t
 	fsck_between work suid,dev
 done
