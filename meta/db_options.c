@@ -87,7 +87,7 @@ static void set_levels(rocksdb_options_t *o, const struct db_options *options, u
 	uint64_t buffer = buffer_bytes(options, share);
 
 	rocksdb_options_set_write_buffer_size(o, buffer);
-	rocksdb_options_set_max_write_buffer_number(o, buffer >= TUNE_MIB(4) ? 3 : 2);
+	rocksdb_options_set_max_write_buffer_number(o, buffer >= TUNE_MIB(2) ? 3 : 2);
 	rocksdb_options_set_min_write_buffer_number_to_merge(o, 1);
 	rocksdb_options_set_compaction_style(o, rocksdb_level_compaction);
 	rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
@@ -96,7 +96,7 @@ static void set_levels(rocksdb_options_t *o, const struct db_options *options, u
 	rocksdb_options_set_level0_slowdown_writes_trigger(o, tune_level0_stop(share) * 2 / 3);
 	rocksdb_options_set_level0_stop_writes_trigger(o, tune_level0_stop(share));
 	rocksdb_options_set_target_file_size_base(o, tune_table_file_bytes(share));
-	rocksdb_options_set_max_bytes_for_level_base(o, 8 * buffer);
+	rocksdb_options_set_max_bytes_for_level_base(o, tune_clamp(8 * buffer, 0, share / 16));
 	rocksdb_options_set_max_compaction_bytes(o, share / 16);
 	/* A level that is far above its size makes compactions that are too large for the room. */
 	rocksdb_options_set_soft_pending_compaction_bytes_limit(o, share / 24);

@@ -35,10 +35,10 @@ static inline uint64_t tune_table_file_bytes(uint64_t share)
 	return tune_pow2(share / 256, TUNE_KIB(64), TUNE_MIB(256));
 }
 
-/* Of a memtable. */
+/* Of a memtable: large ones make creation fast, where their flushes leave room. */
 static inline uint64_t tune_buffer_bytes(uint64_t share)
 {
-	return tune_pow2(share / 128, TUNE_KIB(128), TUNE_MIB(16));
+	return tune_pow2(share / (share < TUNE_MIB(256) ? 128 : 64), TUNE_KIB(128), TUNE_MIB(16));
 }
 
 /*
