@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "io/log.h"
+#include "meta/check.h"
 #include "meta/mkfs.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
@@ -76,9 +77,19 @@ void fixture_close(struct meta_fixture *fx)
 	fx->pool = NULL;
 }
 
+void fixture_check(struct device *dev)
+{
+	const struct check_options opts = { .data = true, .out = stderr };
+	struct check_result result;
+
+	ck_assert_int_eq(check_pool(&dev, 1, &opts, &result), 0);
+	ck_assert_uint_eq(result.found, 0);
+}
+
 void fixture_end(struct meta_fixture *fx)
 {
 	fixture_close(fx);
+	fixture_check(fx->dev);
 	reactor_destroy(fx->reactor);
 	device_close(fx->dev);
 }

@@ -40,7 +40,10 @@ int fixture_open(struct meta_fixture *fx);
 /* Close subvolume and pool, cleanly. */
 void fixture_close(struct meta_fixture *fx);
 
-/* fixture_close() and the rest. */
+/* What fsck.nvfs says of a pool that is not open: nothing, or the test ends. */
+void fixture_check(struct device *dev);
+
+/* fixture_close(), fixture_check() and the rest. */
 void fixture_end(struct meta_fixture *fx);
 
 /* Cut the power now: goes on with a pool opened on what a cut leaves. */

@@ -343,6 +343,7 @@ static void check_cut(const struct cut *cut)
 	static struct state found;
 	unsigned i;
 
+	fixture_check(cut->dev);
 	fixture_attach(&after, cut->dev, NULL);
 	walk_tree(&after, &found);
 	check_sums(&after, &found);
