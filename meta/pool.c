@@ -19,6 +19,7 @@
 #include "io/cleanup.h"
 #include "io/epoch.h"
 #include "io/log.h"
+#include "meta/discard.h"
 #include "meta/lookups.h"
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
@@ -422,6 +423,7 @@ static void pool_free(struct pool *pool)
 {
 	if (!pool)
 		return;
+	discarder_stop(pool->discarder);
 	sweeper_stop(pool->sweeper);
 	if (pool->committer)
 		committer_stop(pool->committer);
@@ -487,6 +489,8 @@ static int start_parts(struct pool *pool, const struct label *labels)
 		r = committer_start(pool, &pool->committer);
 	if (!r && !pool->options.read_only)
 		r = sweeper_start(pool, &pool->sweeper);
+	if (!r)
+		r = discarder_start(pool, &pool->discarder);
 	return r;
 }
 

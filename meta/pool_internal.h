@@ -17,6 +17,7 @@
 
 struct epoch_domain;
 struct lookup_store;
+struct discarder;
 struct sweeper;
 struct tree_numbers;
 struct pool_tenant;
@@ -36,6 +37,7 @@ struct pool {
 	struct epoch_domain *epochs;    /* thread-safe: reads under way; slot = index of the reactor, the last one for others */
 	struct lookup_store *lookup_store; /* thread-safe: memory of the tables of lookup counts */
 	struct sweeper *sweeper;        /* thread-safe: takes deleted subvolumes apart */
+	struct discarder *discarder;    /* thread-safe: tells devices what is free; NULL where none wants it */
 	void *own_area;                 /* constant: what pool_open() mapped, or NULL */
 	size_t own_area_bytes;
 	_Atomic uint64_t sequence;
