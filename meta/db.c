@@ -59,69 +59,89 @@ static int open_error(char *message)
 	return err == -EIO && damaged ? -EINVAL : err;
 }
 
-/* ---- The flusher ---- */
+/* ---- Threads ---- */
 
-static void flush_all(struct db *db, bool wait)
+static int flush_all(struct db *db)
 {
 	rocksdb_flushoptions_t *options = rocksdb_flushoptions_create();
+	int err = 0;
 
-	rocksdb_flushoptions_set_wait(options, wait);
-	for (int i = 0; i < DB_CFS; i++) {
+	rocksdb_flushoptions_set_wait(options, 1);
+	for (int i = 0; i < DB_CFS && !err; i++) {
 		char *message = NULL;
 
 		rocksdb_flush_cf(db->rocks, options, db->handle[i], &message);
-		db_error(message);
+		err = db_error(message);
 	}
 	rocksdb_flushoptions_destroy(options);
+	return err;
 }
 
-static void *flusher_main(void *arg)
+static void flusher_work(struct db *db)
 {
-	struct db *db = arg;
+	flush_all(db);
+}
 
-	pthread_mutex_lock(&db->lock);
-	while (!db->stop) {
-		if (!db->wanted) {
-			pthread_cond_wait(&db->wake, &db->lock);
+static void syncer_work(struct db *db)
+{
+	metafs_sync(db->mf);
+}
+
+static void *worker_main(void *arg)
+{
+	struct db_worker *w = arg;
+
+	pthread_mutex_lock(&w->lock);
+	while (!w->stop) {
+		if (!w->wanted) {
+			pthread_cond_wait(&w->wake, &w->lock);
 			continue;
 		}
-		pthread_mutex_unlock(&db->lock);
-		flush_all(db, true);
-		pthread_mutex_lock(&db->lock);
-		db->wanted = false;
+		pthread_mutex_unlock(&w->lock);
+		w->work(w->db);
+		pthread_mutex_lock(&w->lock);
+		w->wanted = false;
 	}
-	pthread_mutex_unlock(&db->lock);
+	pthread_mutex_unlock(&w->lock);
 	return NULL;
 }
 
-static void flusher_wake(struct db *db)
+static void worker_wake(struct db_worker *w)
 {
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&db->lock);
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&w->lock);
 
-	if (db->wanted)
+	if (w->wanted)
 		return;
-	db->wanted = true;
-	pthread_cond_signal(&db->wake);
+	w->wanted = true;
+	pthread_cond_signal(&w->wake);
 }
 
-static void flusher_stop(struct db *db)
+static void worker_init(struct db_worker *w, struct db *db, void (*work)(struct db *db))
 {
-	if (!db->flusher_runs)
-		return;
-	pthread_mutex_lock(&db->lock);
-	db->stop = true;
-	pthread_cond_signal(&db->wake);
-	pthread_mutex_unlock(&db->lock);
-	pthread_join(db->flusher, NULL);
-	db->flusher_runs = false;
+	w->db = db;
+	w->work = work;
+	pthread_mutex_init(&w->lock, NULL);
+	pthread_cond_init(&w->wake, NULL);
 }
 
-static int flusher_start(struct db *db)
+static int worker_start(struct db_worker *w)
 {
-	int err = pthread_create(&db->flusher, NULL, flusher_main, db);
+	int err = pthread_create(&w->thread, NULL, worker_main, w);
 
-	db->flusher_runs = !err;
+	w->runs = !err;
 	return -err;
+}
+
+static void worker_end(struct db_worker *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->stop = true;
+	pthread_cond_signal(&w->wake);
+	pthread_mutex_unlock(&w->lock);
+	if (w->runs)
+		pthread_join(w->thread, NULL);
+	pthread_cond_destroy(&w->wake);
+	pthread_mutex_destroy(&w->lock);
 }
 
 /* ---- Open and close ---- */
@@ -177,7 +197,11 @@ static int open_all(struct db *db, const struct db_options *options)
 		return err;
 	make_read_options(db);
 	err = open_rocks(db);
-	return err || db->read_only ? err : flusher_start(db);
+	if (!err && !db->read_only)
+		err = worker_start(&db->flusher);
+	if (!err && !db->read_only)
+		err = worker_start(&db->syncer);
+	return err;
 }
 
 int db_open(struct metafs *mf, const struct db_options *options, struct db **out)
@@ -189,8 +213,8 @@ int db_open(struct metafs *mf, const struct db_options *options, struct db **out
 		return -ENOMEM;
 	db->mf = mf;
 	db->read_only = options->read_only;
-	pthread_mutex_init(&db->lock, NULL);
-	pthread_cond_init(&db->wake, NULL);
+	worker_init(&db->flusher, db, flusher_work);
+	worker_init(&db->syncer, db, syncer_work);
 	err = open_all(db, options);
 	if (err) {
 		db_close(db);
@@ -204,7 +228,8 @@ void db_close(struct db *db)
 {
 	if (!db)
 		return;
-	flusher_stop(db);
+	worker_end(&db->flusher);
+	worker_end(&db->syncer);
 	for (int i = 0; i < DB_CFS; i++)
 		if (db->rocks && db->handle[i])
 			rocksdb_column_family_handle_destroy(db->handle[i]);
@@ -219,8 +244,6 @@ void db_close(struct db *db)
 	db_settings_free(&db->settings);
 	if (db->path[0])
 		env_detach(db->path);
-	pthread_cond_destroy(&db->wake);
-	pthread_mutex_destroy(&db->lock);
 	free(db);
 }
 
@@ -376,6 +399,8 @@ int db_write(struct db *db, struct db_batch *batch, unsigned flags)
 		return -EROFS;
 	rocksdb_write(db->rocks, flags & DB_NO_SLOWDOWN ? db->write_no_slowdown : db->write,
 		      batch->rep, &message);
+	if (metafs_tail_high(db->mf))
+		worker_wake(&db->syncer);
 	return db_error(message);
 }
 
@@ -388,27 +413,13 @@ int db_sync(struct db *db)
 	err = metafs_sync(db->mf);
 	/* Each sync closes a block of the log, so the log may be full long before the memtables. */
 	if (!err && metafs_wal_full(db->mf))
-		flusher_wake(db);
+		worker_wake(&db->flusher);
 	return err;
 }
 
 int db_flush(struct db *db)
 {
-	rocksdb_flushoptions_t *options;
-	int err = 0;
-
-	if (db->read_only)
-		return -EROFS;
-	options = rocksdb_flushoptions_create();
-	rocksdb_flushoptions_set_wait(options, 1);
-	for (int i = 0; i < DB_CFS && !err; i++) {
-		char *message = NULL;
-
-		rocksdb_flush_cf(db->rocks, options, db->handle[i], &message);
-		err = db_error(message);
-	}
-	rocksdb_flushoptions_destroy(options);
-	return err;
+	return db->read_only ? -EROFS : flush_all(db);
 }
 
 int db_compact(struct db *db)

@@ -20,6 +20,17 @@ struct db_settings {
 	rocksdb_cache_t *cache;
 };
 
+/* A thread that does one thing when it is asked to. */
+struct db_worker {
+	pthread_t thread;
+	bool runs;
+	void (*work)(struct db *db);
+	struct db *db;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool wanted, stop; /* lock */
+};
+
 struct db {
 	rocksdb_t *rocks;
 	rocksdb_column_family_handle_t *handle[DB_CFS];
@@ -30,12 +41,8 @@ struct db {
 	char path[NVFS_ENV_PATH_MAX];
 	bool read_only;
 
-	/* The thread that writes memtables out when the WALs are full. */
-	pthread_t flusher;
-	bool flusher_runs;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	bool wanted, stop; /* lock */
+	struct db_worker flusher; /* writes memtables out when the WALs are full */
+	struct db_worker syncer;  /* syncs the log when its tail grows, so that no writer waits for room */
 };
 
 extern const char *const db_cf_name[DB_CFS];

@@ -106,6 +106,12 @@ int metafs_sync(struct metafs *mf);
 uint64_t metafs_sync_begin(struct metafs *mf);
 int metafs_sync_end(struct metafs *mf, uint64_t since);
 
+/*
+ * True when half of the area's room for unsynced log blocks is used: a sync now spares the writers
+ * from waiting for one when it is full. Cheap.
+ */
+bool metafs_tail_high(struct metafs *mf);
+
 /* True when the WALs hold so many blocks that RocksDB should write its memtables out. */
 bool metafs_wal_full(struct metafs *mf);
 

@@ -196,6 +196,7 @@ struct metafs {
 	uint64_t pending_blocks;
 	uint64_t rounds_begun, rounds_done; /* sync procedures; done: the highest that succeeded */
 	struct metafs_stats stats;
+	_Atomic bool tail_high;
 	_Atomic uint64_t flushes, flushes_skipped, log_blocks_written;
 };
 

@@ -126,6 +126,8 @@ int mf_log_append(struct metafs *mf, struct mf_node *node, const void *data, siz
 
 	if (!err)
 		mf->stats.log_bytes_appended += len;
+	if (mf->area.head - mf->area.tail > mf->area.count / 2)
+		mf->tail_high = true;
 	return err;
 }
 

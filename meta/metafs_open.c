@@ -470,6 +470,11 @@ unsigned metafs_room(struct metafs *mf)
 	return mf->share_blocks ? (unsigned)(room * 8 / mf->share_blocks) : 0;
 }
 
+bool metafs_tail_high(struct metafs *mf)
+{
+	return mf->tail_high;
+}
+
 uint64_t metafs_free_bytes(struct metafs *mf)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);

@@ -371,6 +371,7 @@ static void round_release(struct metafs *mf, const struct round *r)
 			node->flushed = le64toh(mf_frame(&mf->area, pos)->sequence);
 	}
 	mf_area_release(&mf->area, r->head);
+	mf->tail_high = mf->area.head - mf->area.tail > mf->area.count / 2;
 	mf->wal_seq_durable = mf->wal_seq_next;
 }
 

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/cleanup.h"
 #include "io/le.h"
@@ -297,6 +298,65 @@ START_TEST(log_stays_bounded)
 }
 END_TEST
 
+/* With a slow device the memtables fill: a reactor gets -EAGAIN, and nothing of its batch is done. */
+START_TEST(no_slowdown)
+{
+	struct sim_faults slow = { .seed = 1, .latency_min_ns = 3000000, .latency_max_ns = 4000000 };
+	struct drig d;
+	char key[16], value[4000];
+	unsigned i, again = 0;
+	int err = 0;
+
+	memset(&d, 0, sizeof(d));
+	d.write_buffer = 64 << 10;
+	rig_make(&d.rig, 1, 64 * MIB, NULL);
+	ck_assert_int_eq(drig_open(&d, true), 0);
+	sim_set_faults(d.rig.dev[0], &slow);
+	memset(value, 'x', sizeof(value));
+	for (i = 0; i < 2000 && !again; i++) {
+		cleanup_db_batch struct db_batch *b = db_batch_new();
+
+		snprintf(key, sizeof(key), "%06u", i);
+		db_batch_put(d.db, b, DB_NS, key, 6, value, sizeof(value));
+		err = db_write(d.db, b, DB_NO_SLOWDOWN);
+		if (err != -EAGAIN) {
+			ck_assert_int_eq(err, 0);
+			continue;
+		}
+		expect(&d, DB_NS, key, NULL);
+		ck_assert_int_eq(db_write(d.db, b, 0), 0);
+		again++;
+	}
+	ck_assert_uint_eq(again, 1);
+	sim_set_faults(d.rig.dev[0], NULL);
+	drig_free(&d);
+}
+END_TEST
+
+/* The log's tail is synced in the background before a writer has to wait for it. */
+START_TEST(tail_is_drained)
+{
+	struct metafs_stats stats;
+	struct drig d;
+
+	memset(&d, 0, sizeof(d));
+	rig_make(&d.rig, 1, 64 * MIB, NULL);
+	d.rig.area_bytes = metafs_area_bytes(&d.rig.labels[0], 256 << 10);
+	ck_assert_int_eq(posix_memalign(&d.rig.area, 4096, d.rig.area_bytes), 0);
+	memset(d.rig.area, 0, d.rig.area_bytes);
+	ck_assert_int_eq(drig_open(&d, true), 0);
+	put_many(&d, 400); /* 160 KB, more than half */
+	for (unsigned i = 0; i < 500; i++) {
+		metafs_stats(d.rig.mf, &stats);
+		if (stats.tail_bytes < 128 << 10)
+			break;
+		usleep(10000);
+	}
+	ck_assert_uint_lt(stats.tail_bytes, 128 << 10);
+	drig_free(&d);
+}
+END_TEST
+
 static int put_noise(struct drig *d, uint64_t n, uint64_t *seed)
 {
 	cleanup_db_batch struct db_batch *b = db_batch_new();
@@ -583,7 +643,8 @@ int main(void)
 	Suite *suite = suite_create("db");
 	TCase *basic = tcase_create("basic"), *crash = tcase_create("crash");
 	const TTest *const tests[] = { opens_and_keeps, missing, batches, cached_only, iterators,
-				       two_pools, log_stays_bounded, full_and_deleted };
+				       two_pools, log_stays_bounded, full_and_deleted,
+				       no_slowdown, tail_is_drained };
 
 	tcase_set_timeout(basic, 120);
 	tcase_set_timeout(crash, 300);
