@@ -176,7 +176,7 @@ int attr_set(struct op *op, uint64_t ino, unsigned set, const struct inode_attr 
 		change_begin(&c, op);
 		r = fill(op, &c, inode, set, in);
 		if (!r)
-			r = change_write(&c, ino, false);
+			r = change_write(&c, ino, true); /* values in place of others: on a full pool, too */
 		if (r)
 			return r;
 		set_file_times(inode, set, in);

@@ -36,6 +36,7 @@ struct reaper {
 	struct op op;
 	bool active;          /* the op is at work or waits */
 	bool stopping;
+	bool failing;         /* the last step did: it is tried again, but nobody shall wait for that */
 	struct inoset queued; /* to be reaped, in no order */
 	uint64_t *queue;      /* and in order; those not in `queued` any more are skipped */
 	size_t head, tail, room;
@@ -323,6 +324,7 @@ static void reaper_run(struct op *op)
 		rp->head = rp->tail = 0;
 		inoset_free(&rp->queued);
 	}
+	rp->failing = r < 0;
 	next_step(rp, r ? RETRY_NS : 0);
 }
 
@@ -386,7 +388,9 @@ void orphan_forgotten(struct subvol *sv, uint64_t ino)
 
 bool reaper_busy(const struct subvol *sv)
 {
-	return sv->reaper && sv->reaper->active && (sv->reaper->scanning || sv->reaper->queued.count);
+	const struct reaper *rp = sv->reaper;
+
+	return rp && rp->active && !rp->failing && (rp->scanning || rp->queued.count);
 }
 
 int reaper_wait(struct op *op)

@@ -30,7 +30,7 @@ void orphan_linked(struct subvol *sv, uint64_t ino);
 /* The kernel's count went to 0. */
 void orphan_forgotten(struct subvol *sv, uint64_t ino);
 
-/* Something is being reaped, or waits for it. */
+/* Something is being reaped, or waits for it, and nothing is in its way. */
 bool reaper_busy(const struct subvol *sv);
 
 /* Wait for the next inode to be reaped. Only when reaper_busy(). */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "meta/mkfs.h"
+#include "meta/subvol_internal.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -251,6 +252,125 @@ START_TEST(read_only)
 }
 END_TEST
 
+/* ---- reactors on threads of their own, as in nvfsd ---- */
+
+#define CLIENTS 4u
+#define CLIENT_FILES 150u
+
+struct client {
+	struct subvol *sv;
+	unsigned id;
+	pthread_t thread;
+	int error;
+};
+
+struct file_call {
+	char name[32];
+	struct inode_attr attr;
+	bool made;
+};
+
+static int create_and_write(struct op *op, void *arg)
+{
+	const struct names_new what = { .mode = S_IFREG | 0600 };
+	struct file_call *c = arg;
+	int64_t r;
+
+	if (!c->made) {
+		r = names_create(op, ROOT, c->name, strlen(c->name), &what, &c->attr);
+		if (r)
+			return (int)r;
+		c->made = true;
+	}
+	r = data_write(op, c->attr.ino, 0, "hello", 5, 0);
+	return r == 5 ? 0 : (int)r;
+}
+
+static int remove_it(struct op *op, void *arg)
+{
+	struct file_call *c = arg;
+
+	return names_unlink(op, ROOT, c->name, strlen(c->name));
+}
+
+static int sync_all(struct op *op, void *arg)
+{
+	(void)arg;
+	return data_sync_all(op);
+}
+
+static void *client_run(void *arg)
+{
+	struct client *c = arg;
+
+	for (unsigned i = 0; i < CLIENT_FILES && !c->error; i++) {
+		struct file_call call = { .made = false };
+
+		snprintf(call.name, sizeof(call.name), "c%u-%u", c->id, i);
+		c->error = subvol_call(c->sv, create_and_write, &call);
+		if (!c->error && i % 3 == 0)
+			c->error = subvol_call(c->sv, remove_it, &call);
+		if (!c->error && i % 10 == 0)
+			c->error = subvol_call(c->sv, sync_all, NULL);
+	}
+	return NULL;
+}
+
+START_TEST(threads)
+{
+	const struct subvol_options so = { .size_bytes = 16 * MIB };
+	const struct pool_create_options po = { .name = "threads" };
+	struct pool_options opts = { .reactors = 2, .commit_ms = 20 };
+	struct client clients[CLIENTS] = { 0 };
+	struct reactor *reactors[2];
+	struct subvol *sv[2];
+	struct subvol_info info;
+	struct device *dev;
+	struct pool *pool;
+
+	ck_assert_int_eq(device_sim_create(256 * MIB, NULL, &dev), 0);
+	ck_assert_int_eq(pool_create(&dev, 1, &po, why, sizeof(why)), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(reactor_create(NULL, &reactors[i]), 0);
+		ck_assert_int_eq(reactor_start_thread(reactors[i], "reactor"), 0);
+	}
+	opts.reactor = reactors;
+	ck_assert_int_eq(pool_open(&dev, 1, &opts, &pool), 0);
+	ck_assert_int_eq(subvol_create(pool, "a", &so, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_create(pool, "b", &so, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_open(pool, "a", false, &sv[0]), 0);
+	ck_assert_int_eq(subvol_open(pool, "b", false, &sv[1]), 0);
+	ck_assert_ptr_ne(subvol_reactor(sv[0]), subvol_reactor(sv[1]));
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		clients[i].sv = sv[i % 2];
+		clients[i].id = i;
+		ck_assert_int_eq(pthread_create(&clients[i].thread, NULL, client_run, &clients[i]), 0);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		ck_assert_int_eq(subvol_resize(pool, "a", (16 + i % 5) * MIB, 0, why, sizeof(why)), 0);
+		ck_assert_int_eq(subvol_info(pool, "b", &info), 0);
+	}
+	ck_assert_int_eq(subvol_create(pool, "gone", &so, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_delete(pool, "gone", why, sizeof(why)), 0);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		pthread_join(clients[i].thread, NULL);
+		ck_assert_int_eq(clients[i].error, 0);
+	}
+	ck_assert_int_eq(subvol_close(sv[0]), 0);
+	ck_assert_int_eq(subvol_info(pool, "a", &info), 0);
+	ck_assert_uint_eq(info.used_inodes, 1 + 2 * CLIENT_FILES * 2 / 3);
+	ck_assert_int_eq(subvol_close(sv[1]), 0);
+	ck_assert_int_eq(pool_close(pool), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		reactor_stop(reactors[i]);
+		reactor_join(reactors[i]);
+		reactor_destroy(reactors[i]);
+	}
+	fixture_check(dev);
+	device_close(dev);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("subvol");
@@ -265,6 +385,7 @@ int main(void)
 	tcase_add_test(tcase, deleted_space_comes_back);
 	tcase_add_test(tcase, pool_refusals);
 	tcase_add_test(tcase, read_only);
+	tcase_add_test(tcase, threads);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
 }
