@@ -601,20 +601,20 @@ static void put_volume(struct volume *v)
 	pthread_cond_broadcast(&s->changed);
 }
 
-/* The next volume in use after number `after`, held; NULL: none. */
+/* The volume in use with the least number above `after`, held; NULL: none. */
 static struct volume *get_volume(struct server *s, const char *name, uint32_t after)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
-	struct volume *v;
+	struct volume *v, *next = NULL;
 
 	DL_FOREACH(s->volumes, v) {
 		if (v->session && !v->ended && v->number > after &&
-		    (!name || !strcmp(v->name, name))) {
-			v->users++;
-			return v;
-		}
+		    (!name || !strcmp(v->name, name)) && (!next || v->number < next->number))
+			next = v;
 	}
-	return NULL;
+	if (next)
+		next->users++;
+	return next;
 }
 
 int server_sync(struct server *s, const char *subvolume)
