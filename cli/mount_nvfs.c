@@ -139,8 +139,8 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 	a->dir = argv[optind + 1];
 }
 
-/* Its absolute path, which the daemon shows and others compare with the kernel's; never freed. */
-static const char *check_directory(const char *dir)
+/* Its absolute path, which the daemon shows and others compare with the kernel's; the caller's. */
+static char *check_directory(const char *dir)
 {
 	struct stat st;
 	char *real;
@@ -249,7 +249,8 @@ int main(int argc, char **argv)
 	json_t *reply;
 
 	parse_args(argc, argv, &a);
-	a.dir = check_directory(a.dir);
+	cleanup_free char *dir = check_directory(a.dir);
+	a.dir = dir;
 	if (a.flags & MS_REMOUNT) {
 		remount(&a);
 		return 0;
