@@ -658,7 +658,7 @@ int server_prepare_stop(struct server *s, bool force, char *why, size_t why_len)
 						      v->target[0] ? ")" : "");
 		}
 		if (n < why_len)
-			snprintf(why + n, why_len - n, "; unmount first");
+			snprintf(why + n, why_len - n, "; unmount first, in the namespaces of containers too");
 		return -EBUSY;
 	}
 	s->stopping = true;
