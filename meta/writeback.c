@@ -274,8 +274,10 @@ int writeback_start(struct subvol *sv)
 	d->synced_epoch = sv->epoch;
 	if (sv->read_only)
 		return 0;
-	timer_arm(d);
-	return cutter_start(d);
+	r = cutter_start(d);
+	if (!r)
+		timer_arm(d);
+	return r;
 }
 
 static void drop_dirty(struct file *f)
