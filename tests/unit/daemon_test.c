@@ -402,6 +402,43 @@ START_TEST(takes_back_a_mount_that_never_came)
 }
 END_TEST
 
+/* Until the filesystem fails. */
+static void write_for_ever(const char *name)
+{
+	char path[256];
+
+	for (unsigned i = 0;; i++) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "%s/%s-%u", mnt, name, i % 50);
+		f = fopen(path, "w");
+		if (!f || fputs("some data", f) < 0 || fclose(f))
+			_exit(errno == ENOTCONN || errno == ECONNABORTED || errno == EIO ? 0 : 1);
+	}
+}
+
+START_TEST(stops_under_load_when_forced)
+{
+	pid_t writers[4];
+
+	start_daemon();
+	create_subvolume("a");
+	mount_subvolume("a");
+	for (int i = 0; i < 4; i++) {
+		writers[i] = fork();
+		if (writers[i] == 0)
+			write_for_ever((const char *[]){ "a", "b", "c", "d" }[i]);
+	}
+	poll(NULL, 0, 300);
+	ck_assert_int_eq(ask_error(json_pack("{s:s}", "op", "pool.stop")), -EBUSY);
+	json_decref(ask(json_pack("{s:s,s:b}", "op", "pool.stop", "force", 1), -1));
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(exit_status(writers[i]), 0);
+	ck_assert_int_eq(exit_status(daemon_pid), 0);
+	daemon_pid = 0;
+}
+END_TEST
+
 /* ---- A worker's death ---- */
 
 START_TEST(replaces_a_dead_worker)
@@ -599,7 +636,8 @@ int main(void)
 		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
 		administers_subvolumes, mounts_and_unmounts, is_free_after_umount,
 		mounts_once,
-		takes_back_a_mount_that_never_came, replaces_a_dead_worker,
+		takes_back_a_mount_that_never_came,
+		stops_under_load_when_forced, replaces_a_dead_worker,
 		gives_up_after_three_deaths, refuses_malformed_requests, limits_lines,
 		limits_connections, takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
 	};
