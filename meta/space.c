@@ -89,6 +89,20 @@ struct zone *space_zone_of(const struct space *space, const struct extent *range
 	return space_zone_at(space, range->vdev, at / v->zone_blocks);
 }
 
+bool space_part(const struct space *space, const struct extent *range, uint32_t done,
+		struct extent *part)
+{
+	uint32_t first, room;
+
+	if (done >= range->blocks)
+		return false;
+	*part = (struct extent){ .block = range->block + done, .blocks = 1, .vdev = range->vdev };
+	room = space_zone_of(space, part, &first) ? space->vdevs[range->vdev].zone_blocks - first :
+						    range->blocks;
+	part->blocks = range->blocks - done < room ? range->blocks - done : room;
+	return true;
+}
+
 struct extent space_extent_of(const struct space *space, const struct zone *z, uint32_t first,
 			       uint32_t end)
 {
@@ -409,8 +423,8 @@ void space_log_range(const struct extent *range, const char *what)
 }
 
 /* Add delta (1 or -1) to the current counts of a range whose pieces pass the check. */
-static int current_change(struct space *space, const struct extent *range, int delta,
-			  piece_check check, const char *complaint)
+static int current_change_part(struct space *space, const struct extent *range, int delta,
+			       piece_check check, const char *complaint)
 {
 	uint32_t first, end;
 	struct zone *z = space_zone_of(space, range, &first);
@@ -432,6 +446,23 @@ static int current_change(struct space *space, const struct extent *range, int d
 		piece_change(space, z, &p, p.cur + (uint32_t)delta, p.dur);
 	}
 	return 0;
+}
+
+/* The same for a range that may go over the edge of a zone; all of it or nothing is changed. */
+static int current_change(struct space *space, const struct extent *range, int delta,
+			  piece_check check, const char *complaint)
+{
+	struct extent part;
+	int err = range->blocks ? 0 : -EINVAL;
+
+	for (uint32_t done = 0; !err && space_part(space, range, done, &part); done += part.blocks) {
+		err = current_change_part(space, &part, delta, check, complaint);
+		for (uint32_t undone = 0; err && undone < done; undone += part.blocks) {
+			space_part(space, range, undone, &part);
+			current_change_part(space, &part, -delta, is_any, complaint);
+		}
+	}
+	return err;
 }
 
 int space_hold(struct space *space, const struct extent *range)
@@ -456,7 +487,7 @@ int space_drop(struct space *space, const struct extent *range)
 	return err;
 }
 
-int space_release_unused(struct space *space, const struct extent *range)
+static int release_part(struct space *space, const struct extent *range)
 {
 	uint32_t first, end;
 	struct zone *z = space_zone_of(space, range, &first);
@@ -475,6 +506,19 @@ int space_release_unused(struct space *space, const struct extent *range)
 	space_discard_note(space, *range);
 	space_blocks_freed(space, z, first, end);
 	return 0;
+}
+
+int space_release_unused(struct space *space, const struct extent *range)
+{
+	struct extent part;
+	int err = 0;
+
+	for (uint32_t done = 0; space_part(space, range, done, &part); done += part.blocks) {
+		const int r = release_part(space, &part);
+
+		err = err ? err : r;
+	}
+	return err;
 }
 
 int space_durable_up(struct space *space, struct zone *z, uint32_t first, uint32_t end, uint32_t by)

@@ -18,8 +18,8 @@
  *	space_ops_put() into the batch, then write the batch to RocksDB
  *	... after the commit: space_ops_committed()
  *
- * Errors: a range that is not wholly inside one zone of data is -EINVAL; it is checked before
- * anything changes.
+ * Errors: a range that is not wholly inside zones of data is -EINVAL, and nothing has changed. It may go over the
+ * edge of a zone: blocks of two allocations that happen to lie next to each other look like one run to their owner.
  */
 #ifndef NVFS_META_SPACE_H
 #define NVFS_META_SPACE_H

@@ -86,6 +86,13 @@ static inline pthread_mutex_t *space_group_lock(struct space *space, const struc
 }
 
 /* The zone of a range and where in it the range begins; NULL if it is not wholly in one data zone. */
+/*
+ * Blocks that lie next to each other may belong to two zones. The part of range from block `done` on that is in one zone; false when
+ * there is none left.
+ */
+bool space_part(const struct space *space, const struct extent *range, uint32_t done,
+		struct extent *part);
+
 struct zone *space_zone_of(const struct space *space, const struct extent *range, uint32_t *first);
 
 /* A data zone by number, or NULL. */

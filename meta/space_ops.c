@@ -91,7 +91,7 @@ static int changes_grow(struct space_ops *ops)
 	return 0;
 }
 
-int space_ops_add(struct space_ops *ops, const struct extent *range, int32_t delta)
+static int add_part(struct space_ops *ops, const struct extent *range, int32_t delta)
 {
 	uint32_t first;
 	struct zone *z = space_zone_of(ops->space, range, &first);
@@ -104,6 +104,19 @@ int space_ops_add(struct space_ops *ops, const struct extent *range, int32_t del
 		return err;
 	ops->changes[ops->nchanges++] = (struct change){ z, first, range->blocks, delta };
 	return 0;
+}
+
+int space_ops_add(struct space_ops *ops, const struct extent *range, int32_t delta)
+{
+	const size_t before = ops->nchanges;
+	struct extent part;
+	int err = range->blocks ? 0 : -EINVAL;
+
+	for (uint32_t done = 0; !err && space_part(ops->space, range, done, &part); done += part.blocks)
+		err = add_part(ops, &part, delta);
+	if (err)
+		ops->nchanges = before;
+	return err;
 }
 
 /* ---- sums ---- */

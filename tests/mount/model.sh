@@ -16,7 +16,7 @@ echo "# seed $seed"
 remount_script() {
 	cat >"$WORK/remount-$1" <<-END
 		#!/bin/sh
-		cd / && umount '$WORK/mnt-$1' && mount.nvfs '$POOL:$1' '$WORK/mnt-$1' ${2:+-o $2} </dev/null
+		cd / && umount.fuse.nvfs '$WORK/mnt-$1' && mount.nvfs '$POOL:$1' '$WORK/mnt-$1' ${2:+-o $2} </dev/null
 	END
 	chmod 755 "$WORK/remount-$1"
 }

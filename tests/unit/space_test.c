@@ -697,6 +697,34 @@ START_TEST(sums_cancel_within_a_batch)
 }
 END_TEST
 
+/* Two zones' blocks that lie next to each other are one run to a chunk map. */
+START_TEST(ranges_go_over_the_edge_of_a_zone)
+{
+	struct space *s = pool_new(0);
+	struct extent run = { ZONES_BLOCK + 3 * 64 + 60, 8, 0 };
+	struct extent bad = { ZONES_BLOCK + 5 * 64 + 60, 8, 0 }; /* its second part is nowhere */
+	struct space_ops *ops = space_ops_new(s);
+	uint32_t current, durable;
+	unsigned n = 0;
+
+	ck_assert_int_eq(space_claim(s, &run), 0);
+	ck_assert_int_eq(space_hold(s, &run), 0);
+	for (uint32_t i = 0; i < run.blocks; i++) {
+		ck_assert_int_eq(space_counts(s, 0, run.block + i, &current, &durable), 0);
+		ck_assert_uint_eq(current, 2);
+	}
+	ck_assert_int_eq(space_ops_add(ops, &run, 1), 0);
+	ck_assert_int_eq(space_ops_emit(ops, ignore_operand, &n), 0);
+	ck_assert_uint_eq(n, 2);
+	ck_assert_int_eq(space_claim(s, &bad), -EINVAL);
+	ck_assert_int_eq(space_counts(s, 0, bad.block, &current, &durable), 0);
+	ck_assert_uint_eq(current, 0);
+	ck_assert_int_eq(space_ops_add(ops, &bad, 1), -EINVAL);
+	space_ops_free(ops);
+	space_destroy(s);
+}
+END_TEST
+
 START_TEST(refuses_misuse)
 {
 	struct space *s = pool_new(0), *none;
@@ -943,6 +971,7 @@ int main(void)
 	tcase_add_test(tcase, waits_for_commit_and_readers);
 	tcase_add_test(tcase, sums_cancel_within_a_batch);
 	tcase_add_test(tcase, refuses_misuse);
+	tcase_add_test(tcase, ranges_go_over_the_edge_of_a_zone);
 	tcase_add_test(tcase, loads);
 	tcase_add_test(tcase, discards_long_runs);
 	tcase_add_test(tcase, threads_share_it);
