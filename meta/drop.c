@@ -51,8 +51,10 @@ static int drop_settle(struct op *op, struct file *f)
 		file_drop_inline(f);
 		file_uncharge(f, 1);
 	}
-	if (f->changed || f->charged != f->put_mapped + f->put_inline)
+	if (f->changed || f->charged != f->put_mapped + f->put_inline) {
+		op->moment = 0; /* the reaper's op has many inodes: that of the last one says nothing about this one */
 		return file_put_all(op, f->inode);
+	}
 	f->since = 0;
 	file_move(f, FILE_CLEAN);
 	return 0;

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Power cuts while files are written, shared, punched, truncated, renamed and removed: at random device
+ * operations of a random run, what a cut would leave at that moment is kept, and afterwards each of these
+ * states is checked as fsck.nvfs --data does. No block may be mapped whose data is not there, none may be
+ * held wrongly, no counter may be off, without any repair: what recovery replays is all there is.
+ *
+ * CRASH_TEST_SEED and CRASH_TEST_ROUNDS change what is run.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "io/log.h"
+#include "meta/check.h"
+#include "tests/unit/meta_fixture.h"
+#include "tests/unit/unit.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define FILES 8
+#define FILE_BYTES (2 * MIB)
+#define STATES_MAX 64
+#define OPS 1000
+
+static struct meta_fixture fx;
+static struct device *states[STATES_MAX];
+static _Atomic unsigned nstates;
+static uint64_t inos[FILES]; /* 0: no such file */
+static unsigned long rounds, first_seed, trace;
+
+static uint32_t below(uint32_t n)
+{
+	return (uint32_t)random() % n;
+}
+
+static void drop_line(enum log_level level, const char *line, void *arg)
+{
+	(void)level, (void)line, (void)arg;
+}
+
+/* ---- states ---- */
+
+/* On whatever thread did the I/O, several at a time. About one operation in 12 is kept, while there is room. */
+static void maybe_keep(struct device *dev, enum io_op op, uint64_t n, void *arg)
+{
+	const uint64_t seed = (n * 0x9e3779b97f4a7c15u ^ (uintptr_t)arg) * UINT64_C(6364136223846793005) >> 33;
+	unsigned at;
+
+	(void)op;
+	if (seed % 12)
+		return;
+	at = atomic_fetch_add(&nstates, 1);
+	if (at < STATES_MAX && sim_snapshot_cut(dev, seed, &states[at]))
+		states[at] = NULL;
+}
+
+/* A slot of the file table that was being written is what a cut may leave; nothing else is. */
+static void check_state(struct device *dev, unsigned long seed, unsigned n)
+{
+	static char text[1 << 16];
+	struct check_options options = { .data = true };
+	struct check_result result;
+	int err;
+
+	memset(text, 0, sizeof(text));
+	options.out = fmemopen(text, sizeof(text), "w");
+	ck_assert_ptr_nonnull(options.out);
+	err = check_pool(&dev, 1, &options, &result);
+	fclose(options.out);
+	if (err || (result.found && !(result.found == 1 && strstr(text, "a power cut interrupted its writing"))))
+		ck_abort_msg("seed %lu, state %u: %d\n%s", seed, n, err, text);
+}
+
+static unsigned check_states(unsigned long seed)
+{
+	unsigned checked = 0;
+
+	for (unsigned i = 0; i < STATES_MAX; i++) {
+		if (!states[i])
+			continue;
+		check_state(states[i], seed, i);
+		device_close(states[i]);
+		states[i] = NULL;
+		checked++;
+	}
+	atomic_store(&nstates, 0);
+	return checked;
+}
+
+/* ---- operations ---- */
+
+struct range {
+	uint64_t ino, offset, len, to, to_offset;
+	int mode;
+};
+
+static int64_t do_fallocate(struct op *op, void *arg)
+{
+	const struct range *r = arg;
+
+	return data_fallocate(op, r->ino, r->mode, r->offset, r->len);
+}
+
+static int64_t do_copy(struct op *op, void *arg)
+{
+	const struct range *r = arg;
+
+	return data_copy_range(op, r->ino, r->offset, r->to, r->to_offset, r->len);
+}
+
+static void name_of(unsigned file, char *name)
+{
+	sprintf(name, "file%u", file);
+}
+
+static void make_file(unsigned file)
+{
+	struct inode_attr attr;
+	char name[16];
+
+	name_of(file, name);
+	ck_assert_int_eq(fx_create(&fx, INO_ROOT, name, S_IFREG | 0600, &attr), 0);
+	inos[file] = attr.ino;
+}
+
+static void remove_file(unsigned file)
+{
+	char name[16];
+
+	name_of(file, name);
+	ck_assert_int_eq(fx_unlink(&fx, INO_ROOT, name), 0);
+	inos[file] = 0;
+}
+
+static void rename_file(unsigned from, unsigned to)
+{
+	char old[16], new[16];
+
+	if (from == to)
+		return;
+	name_of(from, old);
+	name_of(to, new);
+	if (trace)
+		printf("  over inode %llu\n", (unsigned long long)inos[to]);
+	ck_assert_int_eq(fx_rename(&fx, INO_ROOT, old, INO_ROOT, new, 0), 0);
+	inos[to] = inos[from];
+	inos[from] = 0;
+}
+
+static void write_file(unsigned file, unsigned flags)
+{
+	static uint8_t buf[300000] __attribute__((aligned(4096)));
+	uint64_t at = below(FILE_BYTES), len = 1 + below(below(3) ? 9000 : sizeof(buf) - 1);
+
+	if (flags & DATA_DIRECT) {
+		at &= ~4095ull;
+		len = (len + 4095) & ~4095ull;
+		len = len < sizeof(buf) ? len : sizeof(buf) & ~4095ull;
+	}
+	memset(buf, below(256), len);
+	ck_assert_int_eq(fx_write(&fx, inos[file], at, buf, len, flags), len);
+}
+
+static void truncate_file(unsigned file)
+{
+	const struct inode_attr attr = { .size_bytes = below(FILE_BYTES) };
+	struct inode_attr out;
+
+	ck_assert_int_eq(fx_setattr(&fx, inos[file], ATTR_SIZE, &attr, &out), 0);
+}
+
+static void change_range(unsigned file, int mode)
+{
+	struct range r = { .ino = inos[file], .mode = mode, .offset = below(FILE_BYTES),
+			   .len = 1 + below(FILE_BYTES / 2) };
+
+	ck_assert_int_eq(run_op(&fx, do_fallocate, &r), 0);
+}
+
+static void copy_range(unsigned file, unsigned to)
+{
+	struct range r = { .ino = inos[file], .to = inos[to], .offset = below(FILE_BYTES / 4096) * 4096ull,
+			   .to_offset = below(FILE_BYTES / 4096) * 4096ull, .len = below(FILE_BYTES / 4096) * 4096ull };
+	int64_t done;
+
+	if (trace)
+		printf("  copy %llu..+%llu to inode %llu at %llu\n", (unsigned long long)r.offset,
+		       (unsigned long long)r.len, (unsigned long long)r.to, (unsigned long long)r.to_offset);
+	if (file == to || !inos[to])
+		return;
+	done = run_op(&fx, do_copy, &r);
+	ck_assert(done >= 0 || done == -EOPNOTSUPP || done == -EXDEV);
+}
+
+static void step(void)
+{
+	const unsigned file = below(FILES);
+	unsigned what;
+
+	if (!inos[file]) {
+		make_file(file);
+		return;
+	}
+	what = below(16);
+	if (trace)
+		printf("inode %llu op %u\n", (unsigned long long)inos[file], what);
+	switch (what) {
+	case 0:
+		remove_file(file);
+		break;
+	case 1:
+		rename_file(file, below(FILES));
+		break;
+	case 2:
+		truncate_file(file);
+		break;
+	case 3:
+		change_range(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
+		break;
+	case 4:
+		change_range(file, below(2) ? FALLOC_FL_ZERO_RANGE : 0);
+		break;
+	case 5:
+	case 6:
+		copy_range(file, below(FILES));
+		break;
+	case 7:
+		ck_assert_int_eq(fx_fsync(&fx, below(4) ? inos[file] : INO_ROOT), 0);
+		break;
+	case 8:
+	case 9:
+		write_file(file, DATA_DIRECT);
+		break;
+	case 10:
+		write_file(file, DATA_DSYNC);
+		break;
+	default:
+		write_file(file, 0);
+		break;
+	}
+}
+
+static unsigned run_round(unsigned long seed)
+{
+	srandom((unsigned)seed);
+	memset(inos, 0, sizeof(inos));
+	fixture_make(&fx, 128 * MIB, 40 * MIB, NULL);
+	sim_set_step_hook(fx.dev, maybe_keep, (void *)(uintptr_t)(seed * 7919 + 1));
+	for (unsigned i = 0; i < OPS; i++)
+		step();
+	fixture_settle(&fx, 200);
+	sim_set_step_hook(fx.dev, NULL, NULL);
+	fixture_end(&fx);
+	return check_states(seed);
+}
+
+START_TEST(every_state_is_clean)
+{
+	unsigned states_checked = 0;
+
+	log_set_sink(drop_line, NULL);
+	for (unsigned long i = 0; i < rounds; i++)
+		states_checked += run_round(first_seed + i);
+	printf("%u states checked\n", states_checked);
+	ck_assert_uint_gt(states_checked, 0);
+}
+END_TEST
+
+static unsigned long env_number(const char *name, unsigned long otherwise)
+{
+	const char *text = getenv(name);
+
+	return text ? strtoul(text, NULL, 0) : otherwise;
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("crash");
+	TCase *tcase = tcase_create("crash");
+
+	rounds = env_number("CRASH_TEST_ROUNDS", 3);
+	trace = env_number("CRASH_TEST_TRACE", 0);
+	first_seed = env_number("CRASH_TEST_SEED", 1);
+	tcase_set_timeout(tcase, 120 + 60 * (double)rounds);
+	tcase_add_test(tcase, every_state_is_clean);
+	suite_add_tcase(suite, tcase);
+	return unit_run_suite(suite);
+}
