@@ -36,7 +36,7 @@ static void count_run(struct check *c, const struct map_key *k, const struct map
 	if (!map_run_stored(run))
 		return;
 	if (space_claim(c->holders, &range) == -EINVAL)
-		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": blocks %" PRIu64 "+%u of device %u are not in one zone for data",
+		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": blocks %" PRIu64 "+%u of device %u are not in zones for data",
 			    check_node_name(c, k->tree, k->node), k->ino, k->chunk, range.block,
 			    range.blocks, range.vdev);
 }

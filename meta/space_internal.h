@@ -85,7 +85,6 @@ static inline pthread_mutex_t *space_group_lock(struct space *space, const struc
 	return &space->groups[(z->index + z->vdev * 7u) % SPACE_GROUPS].lock;
 }
 
-/* The zone of a range and where in it the range begins; NULL if it is not wholly in one data zone. */
 /*
  * Blocks that lie next to each other may belong to two zones. The part of range from block `done` on that is in one zone; false when
  * there is none left.
@@ -93,6 +92,7 @@ static inline pthread_mutex_t *space_group_lock(struct space *space, const struc
 bool space_part(const struct space *space, const struct extent *range, uint32_t done,
 		struct extent *part);
 
+/* The zone of a range and where in it the range begins; NULL if it is not wholly in one data zone. */
 struct zone *space_zone_of(const struct space *space, const struct extent *range, uint32_t *first);
 
 /* A data zone by number, or NULL. */

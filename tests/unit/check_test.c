@@ -677,7 +677,7 @@ static const struct damage damages[] = {
 	{ map_of_inline_file, "inode 4 has inline data and maps 1 blocks", LEFT },
 	{ map_of_nothing, "inode 60 is not there, and has maps", COMPUTED },
 	{ empty_map, "inode 3 chunk 3: an empty record that hides nothing", COMPUTED },
-	{ map_into_metafs, "inode 3 chunk 0: blocks 4294967295+4 of device 0 are not in one zone for data", LEFT },
+	{ map_into_metafs, "inode 3 chunk 0: blocks 4294967295+4 of device 0 are not in zones for data", LEFT },
 	{ map_inherits_nothing, "inode 3 chunk 0: inherited, and nothing to inherit from", LEFT },
 	{ malformed_map, "map: tree 1 map of 3 chunk 0 node 1: damaged", LEFT },
 	{ holders_too_many, "block 5 has 1 holders, and 0 by the maps, 1 blocks differ", COMPUTED },
