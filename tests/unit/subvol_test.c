@@ -252,6 +252,44 @@ START_TEST(read_only)
 }
 END_TEST
 
+/* Metadata runs full long before the limit of inodes: that is ENOSPC, nothing else, and deleting works. */
+START_TEST(metadata_runs_full)
+{
+	struct inode_attr attr;
+	char name[32], value[16000];
+	unsigned made, again = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < sizeof(value); i++)
+		value[i] = (char)random();
+	for (made = 0; !r; made++) {
+		snprintf(name, sizeof(name), "%u", made);
+		r = fx_create(&fx, ROOT, name, S_IFREG, &attr);
+		if (!r) {
+			value[0] = (char)made;
+			r = fx_setxattr(&fx, attr.ino, "user.fill", value, sizeof(value), 0);
+			made += r != 0;
+		}
+	}
+	made--;
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_uint_gt(made, 300);
+	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
+	ck_assert_int_eq(fx_setattr(&fx, ROOT, ATTR_MTIME_NOW, &attr, NULL), 0);
+	for (unsigned i = 0; i < made; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		r = fx_unlink(&fx, ROOT, name);
+		ck_assert_msg(r == 0, "unlink %u of %u: %d", i, made, r);
+	}
+	fixture_settle(&fx, 5000);
+	for (unsigned i = 0; i < 200 && fx_create(&fx, ROOT, "again", S_IFREG, &attr) == -ENOSPC; i++) {
+		again++;
+		usleep(50000);
+	}
+	ck_assert_uint_lt(again, 200);
+}
+END_TEST
+
 /* ---- reactors on threads of their own, as in nvfsd ---- */
 
 #define CLIENTS 4u
@@ -386,6 +424,7 @@ int main(void)
 	tcase_add_test(tcase, pool_refusals);
 	tcase_add_test(tcase, read_only);
 	tcase_add_test(tcase, threads);
+	tcase_add_test(tcase, metadata_runs_full);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
 }
