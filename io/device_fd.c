@@ -11,11 +11,14 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "io/cleanup.h"
@@ -198,6 +201,50 @@ static int block_result(struct device *dev, struct io_request *req, const struct
 	return res;
 }
 
+/*
+ * A file in memory (tmpfs) is transferred at once: it does not wait for a device, and has no
+ * way not to block that the ring could use, which would hand every transfer to a thread.
+ */
+static void memory_part_done(struct reactor *r, struct reactor_msg *msg)
+{
+	struct io_request *req =
+		(struct io_request *)((char *)msg - offsetof(struct io_request, msg));
+
+	(void)r;
+	device_part_done(req, req->result);
+}
+
+static ssize_t memory_transfer(struct device *dev, const struct io_request *req,
+			       const struct device_part *part)
+{
+	ssize_t n;
+
+	if (req->op == IO_READ)
+		n = preadv(dev->fd, part->iov, (int)part->iovcnt, (off_t)part->offset);
+	else
+		n = pwritev2(dev->fd, part->iov, (int)part->iovcnt, (off_t)part->offset,
+			     req->flags & IO_FUA ? RWF_DSYNC : 0);
+	return n < 0 ? -errno : n;
+}
+
+static void memory_submit(struct device *dev, struct io_request *req, const struct device_part *part)
+{
+	switch (req->op) {
+	case IO_READ:
+	case IO_WRITE:
+		req->result = (int)memory_transfer(dev, req, part); /* at most MAX_RW_COUNT, which fits */
+		break;
+	case IO_FLUSH:
+		req->result = fd_flush(dev);
+		break;
+	case IO_DISCARD:
+		req->result = file_discard(dev, part->offset, part->len);
+		break;
+	}
+	req->msg.fn = memory_part_done;
+	reactor_defer(req->reactor, &req->msg);
+}
+
 static const struct device_ops file_ops = {
 	.name = "file",
 	.kind = DEVICE_FILE,
@@ -208,6 +255,18 @@ static const struct device_ops file_ops = {
 	.flush = fd_flush,
 	.discard = file_discard,
 	.prepare = fd_prepare,
+};
+
+static const struct device_ops memory_ops = {
+	.name = "file",
+	.kind = DEVICE_FILE,
+	.close = fd_close,
+	.lock = fd_lock,
+	.read = fd_read,
+	.write = fd_write,
+	.flush = fd_flush,
+	.discard = file_discard,
+	.submit = memory_submit,
 };
 
 static const struct device_ops block_ops = {
@@ -255,12 +314,19 @@ static int fd_make_direct(int fd, const char *name)
 	return 0;
 }
 
+static bool fd_in_memory(int fd)
+{
+	struct statfs fs;
+
+	return !fstatfs(fd, &fs) && fs.f_type == TMPFS_MAGIC;
+}
+
 static int fd_kind(int fd, struct stat *st, const struct device_ops **ops)
 {
 	if (fstat(fd, st))
 		return -errno;
 	if (S_ISREG(st->st_mode))
-		*ops = &file_ops;
+		*ops = fd_in_memory(fd) ? &memory_ops : &file_ops;
 	else if (S_ISBLK(st->st_mode))
 		*ops = &block_ops;
 	else
@@ -303,7 +369,7 @@ int device_open_fd(int fd, const char *name, unsigned flags, struct device **out
 	if (!dev)
 		return -ENOMEM;
 	rc = fd_geometry(fd, &st, name, &dev->geometry);
-	if (!rc && flags & DEVICE_EXCLUSIVE && ops == &file_ops)
+	if (!rc && flags & DEVICE_EXCLUSIVE && S_ISREG(st.st_mode))
 		rc = flock_exclusive(fd, false);
 	if (!rc)
 		rc = device_init(dev, ops, name);
