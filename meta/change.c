@@ -8,6 +8,7 @@
 
 #include "meta/change.h"
 #include "meta/charge.h"
+#include "meta/names_internal.h"
 #include "meta/subvol_internal.h"
 #include "meta/version.h"
 
@@ -72,6 +73,7 @@ static void put_entry(struct change *c, const struct inode *dir, uint64_t cookie
 	uint8_t key[KEY_MAX], value[DIRENT_REC_MAX];
 	const size_t key_len = key_dirent(key, sv->tree, dir->ino, cookie, sv->node);
 
+	names_place_taken(c->op->sv, dir->ino, cookie);
 	db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, value, dirent_rec_encode(&rec, value));
 }
 

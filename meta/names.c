@@ -3,6 +3,9 @@
  * Finding names. An entry is stored under its name's cookie, or, where another name has that one, under
  * the next free one; max_probe of the directory says how far any entry is from its own place, so a
  * lookup reads max_probe + 1 keys, nearly always one.
+ *
+ * The kernel looks a name up before it creates it, so the last places that were found free are noted:
+ * in a directory without collisions (max_probe 0) a free place is all that has to be known of a name.
  */
 #include "config.h"
 
@@ -86,11 +89,55 @@ static int probe(struct op *op, const struct inode *dir, const char *name, size_
 	return wait ? META_WAIT : -ENOENT;
 }
 
+/* ---- places found free ---- */
+
+static struct free_place *free_place_slot(struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	return &sv->free_places[(dir * UINT64_C(0x9e3779b97f4a7c15) + cookie) % SUBVOL_FREE_PLACES];
+}
+
+void names_place_taken(struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	struct free_place *p = free_place_slot(sv, dir, cookie);
+
+	if (p->dir == dir && p->cookie == cookie)
+		p->dir = 0;
+}
+
+/* The name's own place was noted as free, and no other can have it: *out is that place. */
+static bool known_free(const struct op *op, const struct inode *dir, const char *name, size_t len,
+		       struct names_entry *out)
+{
+	const struct free_place *p;
+
+	if (dir->rec.max_probe)
+		return false;
+	out->cookie = cookie_of(op->sv->pool->label.hash_key, name, len);
+	out->probe = 0;
+	p = free_place_slot(op->sv, dir->ino, out->cookie);
+	return p->dir == dir->ino && p->cookie == out->cookie;
+}
+
+static void note_free(const struct op *op, const struct inode *dir, const struct names_entry *place)
+{
+	if (!dir->rec.max_probe)
+		*free_place_slot(op->sv, dir->ino, place->cookie) =
+			(struct free_place){ .dir = dir->ino, .cookie = place->cookie };
+}
+
+/* ---- names ---- */
+
 int names_find(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
 {
 	bool free_place = false;
+	int r;
 
-	return probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
+	if (known_free(op, dir, name, len, out))
+		return -ENOENT;
+	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
+	if (r == -ENOENT && free_place)
+		note_free(op, dir, out);
+	return r;
 }
 
 int names_place(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
@@ -100,6 +147,8 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 
 	if (!dir->rec.nlink)
 		return -ENOENT; /* a removed directory that somebody stands in */
+	if (known_free(op, dir, name, len, out))
+		return 0;
 	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
 	for (unsigned i = dir->rec.max_probe + 1u; r == -ENOENT && !free_place && i <= PROBE_MAX; i++)
 		r = probe(op, dir, name, len, i, i, &free_place, out);

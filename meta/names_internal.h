@@ -31,6 +31,9 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 void names_add(struct change *c, struct inode *dir, const struct names_entry *place, const char *name, size_t len,
 	       const struct inode *inode);
 
+/* An entry is put there: what was noted of that place is wrong from now on. */
+void names_place_taken(struct subvol *sv, uint64_t dir, uint64_t cookie);
+
 /* One link less; the last one makes it an orphan. */
 void names_drop_link(struct change *c, struct inode *inode);
 

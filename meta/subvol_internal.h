@@ -11,6 +11,8 @@
 /* Nodes that a lookup asks for by exact keys; beyond that it seeks. */
 #define SUBVOL_EXACT_ANCESTORS 8
 
+#define SUBVOL_FREE_PLACES 256u
+
 struct data;
 struct file;
 struct lookups;
@@ -52,6 +54,11 @@ struct subvol {
 	_Atomic uint64_t known_inodes;  /* what lookups counts */
 	struct timespec now;
 	uint64_t now_at_ns;
+
+	/* names.c */
+	struct free_place {
+		uint64_t dir, cookie;
+	} free_places[SUBVOL_FREE_PLACES]; /* that reads found without an entry; no dir: unused */
 
 	/* orphan.c */
 	struct reaper *reaper;

@@ -94,6 +94,33 @@ START_TEST(collisions_move_on)
 }
 END_TEST
 
+/* Places that a lookup found free are noted: whatever puts an entry there makes them forgotten. */
+START_TEST(free_places_are_taken)
+{
+	struct inode_attr a, attr;
+
+	ck_assert_int_eq(fx_create(&fx, ROOT, "a", S_IFREG, &a), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		for (const char *name = "bcd"; *name; name++) {
+			const char text[] = { *name, 0 };
+
+			ck_assert_int_eq(fx_lookup(&fx, ROOT, text, NULL), -ENOENT);
+			ck_assert_int_eq(fx_lookup(&fx, ROOT, text, NULL), -ENOENT);
+		}
+		ck_assert_int_eq(fx_create(&fx, ROOT, "b", S_IFREG, NULL), 0);
+		ck_assert_int_eq(fx_create(&fx, ROOT, "b", S_IFREG, NULL), -EEXIST);
+		ck_assert_int_eq(fx_link(&fx, a.ino, ROOT, "c"), 0);
+		ck_assert_int_eq(fx_lookup(&fx, ROOT, "c", &attr), 0);
+		ck_assert_uint_eq(attr.ino, a.ino);
+		ck_assert_int_eq(fx_rename(&fx, ROOT, "b", ROOT, "d", 0), 0);
+		ck_assert_int_eq(fx_lookup(&fx, ROOT, "b", NULL), -ENOENT);
+		ck_assert_int_eq(fx_create(&fx, ROOT, "d", S_IFREG, NULL), -EEXIST);
+		ck_assert_int_eq(fx_unlink(&fx, ROOT, "c"), 0);
+		ck_assert_int_eq(fx_unlink(&fx, ROOT, "d"), 0);
+	}
+}
+END_TEST
+
 START_TEST(too_many_collisions)
 {
 	struct inode_attr a;
@@ -453,6 +480,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, collisions_move_on);
+	tcase_add_test(tcase, free_places_are_taken);
 	tcase_add_test(tcase, too_many_collisions);
 	tcase_add_test(tcase, versions);
 	tcase_add_test(tcase, crowd_of_cold_readers_and_writers);
