@@ -3,7 +3,8 @@
  * An inode that loses its last name becomes an orphan in the same batch: its `I` has no links, its
  * `O` says that it is to be taken apart. When the kernel knows it, it waits in state 0 for the last FORGET; else, and
  * after that, it is queued here. An orphan whose records fit one batch goes in it, up to
- * BATCH_INODES of them together. A larger one is put into state 1 with the first batch: from then on
+ * BATCH_INODES of them together: a batch costs more than what is in it, so the first one waits
+ * a moment for company. A larger one is put into state 1 with the first batch: from then on
  * it is dead, whatever of its data is left.
  *
  * At open all `O` records are read; those that the kernel does not know are queued.
@@ -28,6 +29,7 @@
 #define XATTRS_MAX 1024u /* deleted in one batch */
 #define SCAN_ORPHANS 512u
 #define RETRY_NS UINT64_C(1000000000)
+#define GATHER_NS UINT64_C(1000000) /* that an orphan may wait for others to share its batch */
 
 _Static_assert(BATCH_INODES <= CHANGE_INODES, "a change holds a batch");
 
@@ -54,7 +56,7 @@ static void kick(struct reaper *rp)
 		return;
 	rp->active = true;
 	op_init(&rp->op, rp->sv, reaper_run);
-	op_again(&rp->op, 0);
+	op_again(&rp->op, rp->scanning || rp->waiters.head ? 0 : GATHER_NS);
 }
 
 static int push(struct reaper *rp, uint64_t ino)
