@@ -27,6 +27,7 @@ class Case:
     storages = ('memory', 'disk')
     rounds = None       # as many as the run has
     quick = True        # part of --quick
+    inodes = None       # that a side must be made with, when its own choice may not do
 
     def __init__(self, context):
         self.context = context
@@ -209,6 +210,7 @@ class Growth(MetaCase):
     rounds = 1
     quick = False
     files = 2_000_000
+    inodes = 2_200_000
 
     def run(self, side):
         idle = side.resident_mib()

@@ -19,6 +19,7 @@ class Side:
     title = ''
     keeps_data = True
     slow = False        # gets less of the same work
+    inodes = None       # how many a case needs, when that is more than usual
 
     def __init__(self, context):
         self.context = context
@@ -92,7 +93,6 @@ class Nvfs(Side):
     name = 'nvfs'
     title = 'nvfs'
     options = None
-    inodes = 2_500_000
 
     def missing(self):
         for program in ('nvfsd', 'nvfs', 'mkfs.nvfs', 'mount.nvfs', 'umount.fuse.nvfs'):
@@ -106,10 +106,10 @@ class Nvfs(Side):
     def _start(self, store):
         self.pool = f'bench{os.getpid()}'
         host.run([self.program('mkfs.nvfs'), '--quiet', '--force', '--name', self.pool,
-                  '--inodes', str(self.inodes), store.path], timeout=120)
+                  *(['--inodes', str(self.inodes)] if self.inodes else []), store.path], timeout=120)
         self._serve(store)
         size = json.loads(host.run([self.program('nvfs'), 'pool', 'show', self.pool, '--json']))
-        claim = int(size['free_bytes'] * 0.9) >> 20
+        claim = int(size['free_bytes'] * 0.8) >> 20
         host.run([self.program('nvfs'), 'subvolume', 'create', f'{self.pool}:work',
                   '--size', f'{claim}M'])
         options = ['-o', self.options] if self.options else []
