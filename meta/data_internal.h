@@ -416,6 +416,9 @@ void writeback_kick(struct data *d);   /* as room and time ask for it */
 void writeback_flush(struct data *d, uint64_t moment); /* everything accepted up to then */
 void writeback_cycle_ended(struct data *d);
 
+/* Note what an earlier worker left for writeback_takeup(). 0 or -ENOMEM. */
+int takeup_find(struct data *d);
+
 /* ---- Direct writes (direct.c) ---- */
 ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void *buf, size_t len);
 void direct_apply(struct op_io *io);
@@ -512,6 +515,10 @@ struct data {
 	/* put.c */
 	struct cycle *ready, *ready_tail; /* to be put */
 	struct put *put;
+
+	/* takeup.c: slots of an earlier worker */
+	uint32_t *left;
+	unsigned left_count, left_cap, left_at;
 
 	/* The timer's op. */
 	struct op timer_op;

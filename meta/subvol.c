@@ -469,7 +469,9 @@ static int attach(struct op *op, void *arg)
 
 	(void)arg;
 	publish_known(sv);
-	r = writeback_start(sv);
+	r = sv->data ? 0 : writeback_start(sv);
+	if (!r && !sv->read_only)
+		r = writeback_takeup(op);
 	if (r)
 		return r;
 	r = reaper_start(sv);

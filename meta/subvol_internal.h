@@ -100,13 +100,14 @@ int subvol_new_ino(struct op *op, uint64_t *ino);
 
 /*
  * The data side of an open subvolume (writeback.c). start makes sv->data; it is called on the reactor's thread (or before it runs)
- * when the subvolume is complete but has served nothing and has no inode in memory; it may read and sleep: it takes up what an earlier
- * worker left dirty and arms the timer. stop is called there too, after data_sync_all() said 0, or when nothing more can be saved, as soon as
+ * when the subvolume is complete but has served nothing and has no inode in memory; it may read and sleep, and arms the
+ * timer. takeup, restartable, comes next: it makes dirty again what an earlier worker left. stop is called there too, after data_sync_all() said 0, or when nothing more can be saved, as soon as
  * data_idle() is true (background work has ops of its own): it disarms, and drops what is still dirty. data_destroy() frees sv->data after the last
  * inode left memory, and may be called without a start.
  */
 void data_destroy(struct subvol *sv);
 int writeback_start(struct subvol *sv);
+int writeback_takeup(struct op *op);
 bool data_idle(const struct subvol *sv);
 void writeback_stop(struct subvol *sv);
 

@@ -229,6 +229,7 @@ static void data_free(struct data *d)
 	cutter_destroy(d);
 	buffers_destroy(d->buffers);
 	free(d->buckets);
+	free(d->left);
 	free(d);
 }
 
@@ -274,7 +275,9 @@ int writeback_start(struct subvol *sv)
 	d->synced_epoch = sv->epoch;
 	if (sv->read_only)
 		return 0;
-	r = cutter_start(d);
+	r = takeup_find(d);
+	if (!r)
+		r = cutter_start(d);
 	if (!r)
 		timer_arm(d);
 	return r;

@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "meta/mkfs.h"
 #include "meta/subvol_internal.h"
@@ -15,6 +17,38 @@
 #define NEVER_MS (3600u * 1000)
 
 /* ---- Pool ---- */
+
+static void area_map(struct rig *rig, size_t bytes)
+{
+	rig->area_fd = memfd_create("area", MFD_CLOEXEC);
+	ck_assert_int_ge(rig->area_fd, 0);
+	ck_assert_int_eq(ftruncate(rig->area_fd, (off_t)bytes), 0);
+	rig->area_bytes = bytes;
+	rig->area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, rig->area_fd, 0);
+	ck_assert(rig->area != MAP_FAILED);
+}
+
+static void area_unmap(struct rig *rig)
+{
+	if (!rig->area)
+		return;
+	munmap(rig->area, rig->area_bytes);
+	close(rig->area_fd);
+	rig->area = NULL;
+}
+
+/* Only what was touched. */
+static void area_copy(const struct rig *from, struct rig *to)
+{
+	off_t at = 0, end;
+
+	area_map(to, from->area_bytes);
+	while ((at = lseek(from->area_fd, at, SEEK_DATA)) >= 0) {
+		end = lseek(from->area_fd, at, SEEK_HOLE);
+		memcpy((uint8_t *)to->area + at, (uint8_t *)from->area + at, (size_t)(end - at));
+		at = end;
+	}
+}
 
 int rig_open(struct rig *rig)
 {
@@ -28,6 +62,10 @@ int rig_open(struct rig *rig)
 	int r = reactor_create(&ro, &rig->reactor);
 
 	ck_assert_int_eq(r, 0);
+	if (rig->options.with_area && !rig->area)
+		area_map(rig, pool_area_size(&po));
+	po.area.base = rig->area;
+	po.area.len_bytes = rig->area_bytes;
 	r = pool_open(rig->dev, rig->devices, &po, &rig->pool);
 	if (r) {
 		reactor_destroy(rig->reactor);
@@ -90,7 +128,18 @@ void rig_free(struct rig *rig)
 		rig_close(rig);
 	for (unsigned i = 0; i < rig->devices; i++)
 		device_close(rig->dev[i]);
+	area_unmap(rig);
 	memset(rig, 0, sizeof(*rig));
+}
+
+void rig_kill(struct rig *rig, struct rig *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->options = rig->options;
+	out->devices = rig->devices;
+	for (unsigned i = 0; i < rig->devices; i++)
+		ck_assert_int_eq(sim_snapshot_current(rig->dev[i], &out->dev[i]), 0);
+	area_copy(rig, out);
 }
 
 void rig_cut(struct rig *rig, struct rig *out, uint64_t seed)

@@ -21,6 +21,7 @@ struct rig_options {
 	size_t map_cache_bytes;
 	uint32_t commit_ms;    /* 0: as good as never */
 	bool compress;
+	bool with_area;        /* memory that outlives the pool, for rig_kill() */
 };
 
 struct rig {
@@ -30,6 +31,9 @@ struct rig {
 	struct reactor *reactor;
 	struct pool *pool;
 	struct subvol *sv;
+	int area_fd;
+	void *area;
+	size_t area_bytes;
 };
 
 /* mkfs, a subvolume, open. options may be NULL. */
@@ -45,6 +49,9 @@ void rig_free(struct rig *rig);
 
 /* Another rig on what these devices would have after a cut of the power now; it is not open yet. */
 void rig_cut(struct rig *rig, struct rig *out, uint64_t seed);
+
+/* The same for a death of the process: the devices have everything, and the area is as it is. */
+void rig_kill(struct rig *rig, struct rig *out);
 
 uint64_t rig_create(struct rig *rig, const char *name);
 uint64_t rig_lookup(struct rig *rig, const char *name); /* 0: none */

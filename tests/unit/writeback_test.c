@@ -457,6 +457,45 @@ START_TEST(cut_hides_and_is_reaped)
 }
 END_TEST
 
+/* ---- A new worker ---- */
+
+START_TEST(dirty_blocks_are_taken_up)
+{
+	struct rig_options options = { .with_area = true, .compress = _i };
+	struct rig rig, next;
+	uint8_t buf[50000], got[50000];
+	uint64_t ino, small, used;
+
+	rig_make(&rig, &options);
+	ino = rig_create(&rig, "a");
+	small = rig_create(&rig, "small");
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = (uint8_t)(i * 7 + (i >> 8));
+	ck_assert_int_eq(rig_write(&rig, ino, 0, buf, 30000, 0), 30000);
+	ck_assert_int_eq(rig_fsync(&rig, ino), 0);
+	memset(buf + 9000, 5, 3000);
+	ck_assert_int_eq(rig_write(&rig, ino, 9000, buf + 9000, 3000, 0), 3000);
+	ck_assert_int_eq(rig_write(&rig, ino, 30000, buf + 30000, 20000, 0), 20000);
+	buf[10000] = 6;
+	ck_assert_int_eq(rig_write(&rig, ino, 10000, buf + 10000, 1, 0), 1);
+	ck_assert_int_eq(rig_write(&rig, small, 0, buf, 77, 0), 77);
+	used = rig_used(&rig);
+	rig_kill(&rig, &next);
+	ck_assert_int_eq(rig_open(&next), 0);
+	ck_assert_uint_eq(rig_lookup(&next, "a"), ino);
+	ck_assert_uint_eq(rig_used(&next), used);
+	ck_assert_int_eq(rig_read(&next, ino, 0, got, sizeof(got)), sizeof(got));
+	ck_assert_mem_eq(got, buf, sizeof(got));
+	ck_assert_int_eq(rig_read(&next, small, 0, got, sizeof(got)), 77);
+	rig_check(&next);
+	rig_reopen(&next);
+	ck_assert_int_eq(rig_read(&next, ino, 0, got, sizeof(got)), sizeof(got));
+	ck_assert_mem_eq(got, buf, sizeof(got));
+	rig_free(&next);
+	rig_free(&rig);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -477,6 +516,7 @@ int main(void)
 	add(suite, "damage", read_errors_and_damage_are_found, 1);
 	add(suite, "quota", quota_is_exact, 1);
 	add(suite, "full", full_pool_can_be_overwritten, 1);
+	add(suite, "takeup", dirty_blocks_are_taken_up, 2);
 	add(suite, "truncation", cut_hides_and_is_reaped, 2);
 	return unit_run_suite(suite);
 }
