@@ -40,6 +40,7 @@ static void run_again(struct reactor *r, struct reactor_msg *msg)
 	struct op *op = op_of_msg(msg);
 
 	(void)r;
+	op->deferred = false;
 	op->restarts++;
 	op->run(op);
 }
@@ -94,8 +95,10 @@ int op_hold(struct op *op)
 void op_release(struct op *op)
 {
 	assert(op->pending > 0);
-	if (--op->pending == 0)
-		reactor_defer(op->sv->reactor, &op->msg);
+	if (--op->pending)
+		return;
+	op->deferred = true;
+	reactor_defer(op->sv->reactor, &op->msg);
 }
 
 int op_again(struct op *op, uint64_t delay_ns)
@@ -239,6 +242,7 @@ void op_finish(struct op *op)
 {
 	struct op_input *in, *next;
 
+	assert(!op->deferred); /* its message is in the reactor's list: it must run before it ends */
 	if (op->io_release)
 		op->io_release(op);
 	op->io_release = NULL;

@@ -57,6 +57,7 @@ struct op {
 	/* op.c's own. */
 	unsigned pending;       /* what the op waits for: inputs, a queue, a timer, op_hold() */
 	unsigned restarts;
+	bool deferred;          /* its message is on the way: it will be run */
 	struct op_input *inputs;
 	struct op_queue *queue; /* the one that it is in */
 	struct op *next;        /* there */

@@ -245,7 +245,11 @@ static int reap_some(struct reaper *rp)
 		if (r)
 			return r;
 		finish_batch(rp, &b);
-		return 0;
+		if (b.last != REAPED_WAIT)
+			return 0;
+		/* The op waits for what the next inode needs, and may be on its way: it goes on as it is. */
+		op_wake_all(&rp->waiters);
+		return META_WAIT;
 	}
 	if (b.last == REAPED_WAIT && b.head == rp->head)
 		return META_WAIT;
