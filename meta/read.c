@@ -8,11 +8,15 @@
 #include "io/log.h"
 #include "meta/data_internal.h"
 
-static int read_result(struct op_io *io, struct iovec **iov, unsigned *iovcnt)
+static ssize_t read_result(struct op_io *io, struct iovec **iov, unsigned *iovcnt)
 {
+	struct subvol *sv = io->data->sv;
+
+	atomic_fetch_add_explicit(&sv->stats.reads, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sv->stats.read_bytes, io->iov.iov_len, memory_order_relaxed);
 	*iov = &io->iov;
 	*iovcnt = 1;
-	return 0;
+	return (ssize_t)io->iov.iov_len;
 }
 
 int inline_check(struct file *f)
@@ -104,8 +108,7 @@ static ssize_t read_file(struct op *op, struct file *f, uint64_t offset, size_t 
 		op->stage = STAGE_READING;
 	if (r)
 		return r;
-	read_result(io, iov, iovcnt);
-	return (ssize_t)len;
+	return read_result(io, iov, iovcnt);
 }
 
 ssize_t data_read(struct op *op, uint64_t ino, uint64_t offset, size_t len, unsigned flags, struct iovec **iov,
@@ -120,8 +123,7 @@ ssize_t data_read(struct op *op, uint64_t ino, uint64_t offset, size_t len, unsi
 	if (op->stage == STAGE_READING) {
 		if (op->io->error)
 			return op->io->error;
-		read_result(op->io, iov, iovcnt);
-		return (ssize_t)op->io->iov.iov_len;
+		return read_result(op->io, iov, iovcnt);
 	}
 	r = file_get(op, ino, &f);
 	if (r)
