@@ -126,11 +126,12 @@ int worker_run(const struct poolconf *conf, bool restart, bool to_syslog)
 	ignore_signals();
 	if (!area || server_start(&w.server, conf, area, WORKER_CHANNEL_FD, restart))
 		return 1;
+	/* Before the first client can be answered: who saw an answer knows that there was a worker. */
+	tell(CHANNEL_READY, 0, pool_name(w.server.pool), -1);
 	if (start_control(&w, conf)) {
 		server_stop(&w.server);
 		return 1;
 	}
-	tell(CHANNEL_READY, 0, pool_name(w.server.pool), -1);
 	if (to_syslog)
 		syslog_take_over();
 	wait_for_stop();
