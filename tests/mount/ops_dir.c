@@ -118,6 +118,7 @@ static void readdir_types(struct t *t)
 
 static void readdir_dots_inodes(struct t *t)
 {
+	ino_t dot = 0, dotdot = 0;
 	struct dirent *de;
 	struct stat up, here;
 	DIR *dir;
@@ -129,10 +130,11 @@ static void readdir_dots_inodes(struct t *t)
 	dir = opendir("p/d");
 	while (dir && (de = readdir(dir)) != NULL) {
 		if (!strcmp(de->d_name, "."))
-			TRUE(de->d_ino == here.st_ino);
+			dot = de->d_ino;
 		if (!strcmp(de->d_name, ".."))
-			TRUE(de->d_ino == up.st_ino);
+			dotdot = de->d_ino;
 	}
+	TRUE(dot == here.st_ino && dotdot == up.st_ino);
 	TRUE(dir != NULL);
 }
 

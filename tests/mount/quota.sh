@@ -23,13 +23,13 @@ fill() {
 	[ $status -ne 0 ] && grep -q 'No space left' fill.err || { cat fill.err; return 1; }
 }
 
-# Every test starts with a subvolume that holds only the empty file f (so that the directory has its block), and leaves an
-# empty one.
+# Every test starts with a subvolume that holds two empty files: keep, so that the directory has a block all the time, and f.
 limited() {
 	nvfs subvolume create "$POOL:limited" --size $size --inodes 200 >/dev/null
 	at=$WORK/limited
 	mkdir -p "$at"
 	mount.nvfs "$POOL:limited" "$at"
+	: >"$at/keep"
 	: >"$at/f"
 	"$@"
 	sync -f "$at"
