@@ -523,7 +523,7 @@ struct data {
 	/* The timer's op. */
 	struct op timer_op;
 	struct reactor_timer timer;
-	uint64_t timer_began_ns, synced_epoch;
+	uint64_t timer_began_ns, timer_epoch, synced_epoch;
 	bool timer_busy, stopping;
 
 	struct file *cut_files; /* with cuts; utlist */

@@ -105,7 +105,8 @@ int data_truncate(struct op *op, uint64_t ino, uint64_t size)
 		r = file_exclusive(op, f);
 	if (r)
 		return r;
-	if (size < f->size || f->charged)
+	/* Truncating to the size that it has gives back what fallocate promised behind the end. */
+	if (size < f->size || (size == f->size && f->charged))
 		return shrink(op, f, size);
 	size_changed(f, size);
 	return 0;

@@ -185,13 +185,12 @@ static void timer_arm(struct data *d)
 static void timer_step(struct op *op)
 {
 	struct data *d = op->sv->data;
-	uint64_t epoch = op->sv->epoch;
 
 	if (data_sync_all(op) == META_WAIT)
 		return;
 	op_finish(op);
 	if (!d->lists[FILE_FAILED])
-		d->synced_epoch = epoch;
+		d->synced_epoch = d->timer_epoch;
 	d->timer_busy = false;
 	timer_arm(d);
 }
@@ -210,6 +209,7 @@ static void timer_fired(struct reactor *r, struct reactor_timer *timer)
 		return;
 	}
 	d->timer_busy = true;
+	d->timer_epoch = d->sv->epoch; /* what is written from now on may miss the commit */
 	op_init(&d->timer_op, d->sv, timer_step);
 	timer_step(&d->timer_op);
 }
