@@ -191,7 +191,9 @@ read_only_is_read_only() {
 in_peace() {
 	local _
 	for _ in 1 2; do
-		(set -e; "$@") && return
+		# In the background, because bash ignores set -e in what stands before &&.
+		(set -e; "$@") &
+		wait $! && return
 	done
 	"$@"
 }
