@@ -28,10 +28,11 @@ struct db_batch {
 /* RocksDB's C interface gives errors as text only; these words are the same in all versions. */
 static int error_number(const char *message)
 {
-	if (strstr(message, "Result incomplete") || strstr(message, "Operation aborted"))
-		return -EAGAIN;
+	/* First: a flush without room makes later writes "incomplete" with this as the reason. */
 	if (strstr(message, "No space left on device") || strstr(message, "Space limit reached"))
 		return -ENOSPC;
+	if (strstr(message, "Result incomplete"))
+		return -EAGAIN;
 	if (strstr(message, "read only mode"))
 		return -EROFS;
 	return -EIO;
@@ -394,6 +395,7 @@ size_t db_batch_count(const struct db_batch *batch)
 int db_write(struct db *db, struct db_batch *batch, unsigned flags)
 {
 	char *message = NULL;
+	int err;
 
 	if (db->read_only)
 		return -EROFS;
@@ -401,7 +403,10 @@ int db_write(struct db *db, struct db_batch *batch, unsigned flags)
 		      batch->rep, &message);
 	if (metafs_tail_high(db->mf))
 		worker_wake(&db->syncer);
-	return db_error(message);
+	err = db_error(message);
+	if (err != -EAGAIN)
+		db->write_error = err;
+	return err;
 }
 
 int db_sync(struct db *db)
@@ -460,5 +465,5 @@ void db_stats(struct db *db, struct db_stats *out)
 			out->keys_estimate[i - 1] = property(db, i, "rocksdb.estimate-num-keys");
 	}
 	out->stopped = property(db, 0, "rocksdb.is-write-stopped");
-	out->failed = property(db, 0, "rocksdb.background-errors") || fs.failed;
+	out->failed = fs.failed || db->write_error;
 }

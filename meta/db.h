@@ -41,7 +41,7 @@ struct db_stats {
 	uint64_t pending_compaction_bytes;
 	uint64_t keys_estimate[DB_CF_COUNT];
 	bool stopped;                /* writers wait (or get -EAGAIN) until a flush or compaction ends */
-	bool failed;                 /* a background error: writes fail until it is cured */
+	bool failed;                 /* the last write failed, and not for a stall: no room, or an error of the devices */
 };
 
 /*

@@ -40,6 +40,7 @@ struct db {
 	struct metafs *mf;
 	char path[NVFS_ENV_PATH_MAX];
 	bool read_only;
+	_Atomic int write_error; /* of the last write, -EAGAIN not counted */
 
 	struct db_worker flusher; /* writes memtables out when the WALs are full */
 	struct db_worker syncer;  /* syncs the log when its tail grows, so that no writer waits for room */

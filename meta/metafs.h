@@ -74,8 +74,9 @@ int metafs_raise_start(struct metafs *mf, uint32_t *start);
 unsigned metafs_ranges(const struct metafs *mf, const struct metafs_range **out);
 
 /*
- * How much of the share is free, in eighths, 0 to 8. At 0 (less than an eighth) requests that
- * grow metadata are refused; what is left is for deletes, write-back, flushes and compactions.
+ * How much of the share is free, in eighths, 0 to 7, what is kept for an open not counted. At 0
+ * (less than an eighth) requests that grow metadata are refused; what is left is for deletes,
+ * write-back, flushes and compactions.
  */
 unsigned metafs_room(struct metafs *mf);
 

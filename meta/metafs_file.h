@@ -51,7 +51,10 @@ ssize_t metafs_read(struct metafs_file *file, void *buf, size_t len, uint64_t of
 uint64_t metafs_file_size(struct metafs_file *file);
 uint64_t metafs_file_id(const struct metafs_file *file);
 
-/* How much will be appended, so that the space is one extent. A hint. */
+/*
+ * How much will be appended, so that the space is one extent. A hint, and the mark of a compaction's
+ * output: that one cannot have the last of the space.
+ */
 void metafs_file_expect(struct metafs_file *file, uint64_t bytes);
 
 /* ---- Names ---- */

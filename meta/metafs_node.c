@@ -311,10 +311,19 @@ static uint64_t blocks_wanted(const struct metafs *mf, const struct mf_node *nod
 	return have + extra > blocks ? have + extra : blocks;
 }
 
+/* Only compactions announce how large their output will be. */
+static bool may_take(const struct metafs *mf, const struct mf_node *node, uint64_t blocks)
+{
+	uint64_t reserve = tune_reserve_bytes(mf->share_blocks * MF_BLOCK) / MF_BLOCK;
+
+	return mf_is_log(node) || !node->expect ||
+	       mf->alloc.free_blocks >= reserve + (blocks - node->extents.blocks);
+}
+
 static int grow_once(struct metafs *mf, struct mf_node *node, uint64_t blocks)
 {
 	uint64_t wanted = blocks_wanted(mf, node, blocks), had = node->extents.blocks;
-	int err = 0;
+	int err = may_take(mf, node, blocks) ? 0 : -ENOSPC;
 
 	while (node->extents.blocks < blocks && !err) {
 		uint64_t missing = wanted - node->extents.blocks;

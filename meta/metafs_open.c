@@ -466,8 +466,9 @@ unsigned metafs_room(struct metafs *mf)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);
 	uint64_t room = mf->alloc.free_blocks + mf->pending_blocks;
+	uint64_t reserve = tune_reserve_bytes(mf->share_blocks * MF_BLOCK) / MF_BLOCK;
 
-	return mf->share_blocks ? (unsigned)(room * 8 / mf->share_blocks) : 0;
+	return room > reserve ? (unsigned)((room - reserve) * 8 / mf->share_blocks) : 0;
 }
 
 bool metafs_tail_high(struct metafs *mf)

@@ -62,6 +62,15 @@ static inline uint64_t tune_wal_bytes(uint64_t share)
 	return tune_pow2(share / 16, TUNE_MIB(1), TUNE_MIB(64));
 }
 
+/*
+ * What compactions leave: with it logs can go on, memtables can be written out, and so can what an
+ * open replays. A compaction that fails is tried again; without the others nothing opens.
+ */
+static inline uint64_t tune_reserve_bytes(uint64_t share)
+{
+	return share / 32;
+}
+
 /* Files that the table has to hold in normal operation. */
 static inline uint64_t tune_files(uint64_t share)
 {

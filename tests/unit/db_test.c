@@ -298,6 +298,47 @@ START_TEST(log_stays_bounded)
 }
 END_TEST
 
+static int put_noise(struct drig *d, uint64_t n, uint64_t *seed)
+{
+	cleanup_db_batch struct db_batch *b = db_batch_new();
+	uint8_t value[2000];
+
+	for (size_t i = 0; i < sizeof(value); i += 8)
+		put_le64(value + i, rig_random(seed));
+	db_batch_put(d->db, b, DB_NS, &n, sizeof(n), value, sizeof(value));
+	return db_write(d->db, b, 0);
+}
+
+/*
+ * Somebody ignores that there is no room: writes fail with ENOSPC at some point, what was written
+ * stays, and the database opens again and again.
+ */
+START_TEST(filled_to_the_brim)
+{
+	struct drig d;
+	uint64_t seed = 9, n = 0, probe;
+	int err = 0;
+
+	drig_make(&d, 1, 64 * MIB);
+	for (; n < 100000 && !err; n++)
+		err = put_noise(&d, n, &seed);
+	ck_assert_int_eq(err, -ENOSPC);
+	probe = --n;
+	ck_assert_uint_ge(n * 2000, 16 * MIB);
+	ck_assert_int_eq(db_sync(d.db), 0);
+	for (unsigned round = 0; round < 3; round++) {
+		drig_close(&d);
+		ck_assert_int_eq(drig_open(&d, false), 0);
+		for (uint64_t i = 0; i < probe; i += 97) {
+			cleanup_db_value struct db_value v = { 0 };
+
+			ck_assert_int_eq(db_get(d.db, DB_NS, &i, sizeof(i), 0, &v), 0);
+		}
+	}
+	drig_free(&d);
+}
+END_TEST
+
 /* With a slow device the memtables fill: a reactor gets -EAGAIN, and nothing of its batch is done. */
 START_TEST(no_slowdown)
 {
@@ -356,17 +397,6 @@ START_TEST(tail_is_drained)
 	drig_free(&d);
 }
 END_TEST
-
-static int put_noise(struct drig *d, uint64_t n, uint64_t *seed)
-{
-	cleanup_db_batch struct db_batch *b = db_batch_new();
-	uint8_t value[2000];
-
-	for (size_t i = 0; i < sizeof(value); i += 8)
-		put_le64(value + i, rig_random(seed));
-	db_batch_put(d->db, b, DB_NS, &n, sizeof(n), value, sizeof(value));
-	return db_write(d->db, b, 0);
-}
 
 /* What the pool does: grow while there is room, then only delete; never a failed database. */
 START_TEST(full_and_deleted)
@@ -644,7 +674,7 @@ int main(void)
 	TCase *basic = tcase_create("basic"), *crash = tcase_create("crash");
 	const TTest *const tests[] = { opens_and_keeps, missing, batches, cached_only, iterators,
 				       two_pools, log_stays_bounded, full_and_deleted,
-				       no_slowdown, tail_is_drained };
+				       filled_to_the_brim, no_slowdown, tail_is_drained };
 
 	tcase_set_timeout(basic, 120);
 	tcase_set_timeout(crash, 300);
