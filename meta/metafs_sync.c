@@ -396,7 +396,10 @@ static void plain_synced(struct metafs *mf, struct mf_node *node)
 	if (!node || mf_is_log(node))
 		return;
 	held = lock_mutex(&mf->lock);
+	if (node->synced == node->size)
+		return;
 	node->synced = node->size;
+	mf_node_changed(mf, node); /* not done before a table has it */
 }
 
 static int round_run(struct metafs *mf, struct mf_node *node, struct round *r)
@@ -482,9 +485,11 @@ static bool reached(struct metafs *mf, const struct mf_node *node, const struct 
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);
 
-	if (mf->failed || t->changed > mf->durable)
+	if (mf->failed)
 		return false;
-	return mf_is_log(node) ? t->frame <= mf->area.tail : node->synced >= t->size;
+	if (mf_is_log(node))
+		return t->changed <= mf->durable && t->frame <= mf->area.tail;
+	return node->changed <= mf->durable && node->synced >= t->size;
 }
 
 int metafs_file_sync(struct metafs_file *file)
