@@ -245,11 +245,24 @@ static void step(void)
 	}
 }
 
+/* Every other round on a subvolume that compresses. */
+static void use_compression(void)
+{
+	const struct subvol_options opts = { .size_bytes = 30 * MIB, .compression = COMPRESSION_LZ4 };
+
+	ck_assert_int_eq(subvol_close(fx.sv), 0);
+	fx.sv = NULL;
+	ck_assert_int_eq(subvol_create(fx.pool, "lz4", &opts, NULL, 0), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "lz4", false, &fx.sv), 0);
+}
+
 static unsigned run_round(unsigned long seed)
 {
 	srandom((unsigned)seed);
 	memset(inos, 0, sizeof(inos));
 	fixture_make(&fx, 128 * MIB, 40 * MIB, NULL);
+	if (seed % 2 == 0)
+		use_compression();
 	sim_set_step_hook(fx.dev, maybe_keep, (void *)(uintptr_t)(seed * 7919 + 1));
 	for (unsigned i = 0; i < OPS; i++)
 		step();
