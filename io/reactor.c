@@ -372,12 +372,18 @@ static int reactor_flush(struct reactor *r)
 	return 0;
 }
 
-/* Something for the next step, without a system call. Sources are not asked here. */
-static bool reactor_has_news(struct reactor *r, uint64_t now_ns)
+/* Something that the next step can take. Sources are not asked here. */
+static bool reactor_has_work(struct reactor *r, uint64_t now_ns)
 {
-	return io_uring_cq_ready(&r->ring) || ring_wants_entry(r) || r->deferred.head ||
+	return io_uring_cq_ready(&r->ring) || r->deferred.head ||
 	       atomic_load_explicit(&r->mailbox, memory_order_relaxed) ||
 	       reactor_next_deadline(r) <= now_ns;
+}
+
+/* The same, or a reason to enter the kernel; without a system call. */
+static bool reactor_has_news(struct reactor *r, uint64_t now_ns)
+{
+	return ring_wants_entry(r) || reactor_has_work(r, now_ns);
 }
 
 static void spin_pause(void)
@@ -461,9 +467,14 @@ static int reactor_idle(struct reactor *r, uint64_t limit_ns)
 		until = limit_ns;
 	/* What the last step prepared must be under way while we spin. */
 	rc = reactor_flush(r);
-	if (rc || until <= since || reactor_has_news(r, since))
+	if (rc || until <= since || reactor_has_work(r, since))
 		return rc;
-	if (!reactor_spin(r, since, until))
+	/*
+	 * The kernel queues work and then sets TASKRUN; when we ran the work in between, the flag stays behind
+	 * until there is more. It would keep us awake for nothing, so after a flush only a sleep, which looks
+	 * at the work itself, can tell.
+	 */
+	if (ring_wants_entry(r) || !reactor_spin(r, since, until))
 		rc = reactor_sleep(r, until);
 	reactor_spin_woken(&r->spin, monotonic_now_ns() - since);
 	return rc;
