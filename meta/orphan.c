@@ -96,6 +96,7 @@ static void enqueue(struct reaper *rp, uint64_t ino)
 enum reaped {
 	REAPED_WAIT, /* nothing of it is in the change */
 	REAPED_BAD,  /* the same */
+	REAPED_HALF, /* some of it is, and the rest has to be waited for: the change must not be written */
 	REAPED_PART,
 	REAPED_ALL,
 	REAPED_SKIP, /* it is no orphan any more, or is used again */
@@ -135,21 +136,29 @@ static int drop_xattrs(struct reaper *rp, struct change *c, const struct inode *
 			    drop_xattr, &d);
 }
 
-/* 1 when there is more than fits, 0 when all of it is in the batch, META_WAIT and nothing is, or -errno. */
-static int drop_content(struct reaper *rp, struct change *c, struct inode *inode)
+/*
+ * 1 when there is more than fits, 0 when all of it is in the batch, else nothing is: META_WAIT, -errno. Unless *half: the xattrs, which
+ * were in memory a moment ago, are so no more.
+ */
+static int drop_content(struct reaper *rp, struct change *c, struct inode *inode, bool *half)
 {
 	int r = drop_xattrs(rp, NULL, inode);
 
 	if (r < 0)
 		return r;
 	r = inode->file ? file_drop(&rp->op, inode, c->batch, &c->delta) : 0;
-	return r ? r : drop_xattrs(rp, c, inode);
+	if (r)
+		return r;
+	r = drop_xattrs(rp, c, inode);
+	*half = r < 0;
+	return r;
 }
 
 /* Add to the change what takes the inode apart, all of it or a part. */
 static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, struct inode **out)
 {
 	struct inode *inode;
+	bool half = false;
 	int r = inode_get_dead(&rp->op, ino, &inode);
 
 	if (r == META_WAIT)
@@ -165,7 +174,9 @@ static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, s
 			log_warn("subvolume %s: no memory: orphan %llu stays", subvol_name(rp->sv), (unsigned long long)ino);
 		return REAPED_SKIP;
 	}
-	r = drop_content(rp, c, inode);
+	r = drop_content(rp, c, inode, &half);
+	if (half)
+		return REAPED_HALF;
 	if (r == META_WAIT)
 		return REAPED_WAIT;
 	if (r < 0) {
@@ -240,6 +251,8 @@ static int reap_some(struct reaper *rp)
 
 	change_begin(&c, &rp->op);
 	collect(rp, &c, &b);
+	if (b.last == REAPED_HALF)
+		return rp->op.pending ? META_WAIT : -EIO;
 	if (db_batch_count(c.batch) || c.count) {
 		r = change_write(&c, 0, true);
 		if (r)
