@@ -300,7 +300,7 @@ static bool piece_compress(struct cycle *c, unsigned block)
 	unsigned n = left & block_bit(block) ? mask_run(left, block) : 0;
 	struct writing *w;
 
-	if (n < COMPRESS_MIN_BLOCKS)
+	if (n < COMPRESS_MIN_BLOCKS || chunk->busy) /* a direct write may replace a part of it */
 		return false;
 	w = writing_get(c);
 	if (!w) {

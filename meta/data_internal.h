@@ -533,6 +533,15 @@ struct data {
 /* There is a file with cuts that are put. */
 void cutter_wake(struct data *d);
 
+/*
+ * Blocks under write-back may be about to become parts of a compressed extent, of which a change of some would leave the rest
+ * mapped in part: in a compressed subvolume changes of such blocks wait for the end of the cycle.
+ */
+static inline bool chunk_packs(const struct chunk *c, uint64_t mask)
+{
+	return c->back_mask & mask && c->file->data->sv->rec.compression != DISK_COMPRESSION_OFF;
+}
+
 static inline struct pool *data_pool(const struct data *d)
 {
 	return d->sv->pool;

@@ -37,7 +37,7 @@ static int direct_chunks(struct op *op, struct file *f, uint64_t *fresh)
 			return r;
 		if (c->busy & mask)
 			return op_wait(op, &f->busy_waiters);
-		if (c->hidden && f->cycle)
+		if (f->cycle && (c->hidden || chunk_packs(c, mask)))
 			return op_wait(op, &f->put_waiters);
 		r = chunk_unhide(c);
 		if (r)

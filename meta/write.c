@@ -29,7 +29,7 @@ static int chunk_ready(struct op *op, struct chunk *c, uint64_t mask)
 {
 	if (c->busy & (mask | chunk_companions(c, mask)))
 		return op_wait(op, &c->file->busy_waiters);
-	if (c->hidden && c->file->cycle)
+	if (c->file->cycle && (c->hidden || chunk_packs(c, mask)))
 		return op_wait(op, &c->file->put_waiters);
 	return chunk_unhide(c); /* what it gives back may be what is missing for the charge */
 }

@@ -334,6 +334,135 @@ START_TEST(model_with_timer)
 }
 END_TEST
 
+/* ---- Many at a time ---- */
+
+#define CROWD 24
+#define CROWD_BLOCKS 300u
+
+struct crowd {
+	struct rig rig;
+	uint64_t ino;
+	struct rig_call calls[CROWD];
+	uint8_t *buf[CROWD];
+	unsigned seed, writes;
+};
+
+static unsigned crowd_rnd(struct crowd *w, unsigned n)
+{
+	w->seed = w->seed * 1103515245u + 12345u;
+	return (w->seed >> 8) % n;
+}
+
+/* Every block says which one it is, and which write it is of: all of it or nothing. */
+static void crowd_check_blocks(const uint8_t *buf, uint64_t first, uint64_t blocks)
+{
+	for (uint64_t b = 0; b < blocks; b++) {
+		uint64_t words[512];
+
+		memcpy(words, buf + b * BLOCK, BLOCK);
+		for (unsigned i = 0; i < 512; i++)
+			if (words[i] != words[0] || (words[0] && words[0] >> 32 != first + b + 1))
+				ck_abort_msg("block %llu is of no write: %llx", (unsigned long long)(first + b),
+					     (unsigned long long)words[i]);
+	}
+}
+
+static void crowd_start(struct crowd *w, unsigned i)
+{
+	static const unsigned kinds[] = { 0, 0, DATA_DIRECT, DATA_DIRECT, DATA_DIRECT, DATA_DIRECT | DATA_DSYNC };
+	struct rig_call *c = &w->calls[i];
+	uint64_t first = crowd_rnd(w, CROWD_BLOCKS - 24), blocks = crowd_rnd(w, 3) ? 1 : crowd_rnd(w, 24) + 1;
+
+	memset(c, 0, sizeof(*c));
+	if (!crowd_rnd(w, 4)) {
+		rig_start_read(&w->rig, c, w->ino, first * BLOCK, w->buf[i], blocks * BLOCK);
+		return;
+	}
+	w->writes++;
+	for (uint64_t b = 0; b < blocks; b++)
+		for (unsigned word = 0; word < 512; word++) {
+			uint64_t value = (first + b + 1) << 32 | w->writes;
+
+			memcpy(w->buf[i] + b * BLOCK + word * 8, &value, 8);
+		}
+	rig_start_write(&w->rig, c, w->ino, first * BLOCK, w->buf[i], blocks * BLOCK, kinds[crowd_rnd(w, 6)]);
+}
+
+static void crowd_ended(struct crowd *w, unsigned i)
+{
+	struct rig_call *c = &w->calls[i];
+
+	ck_assert_int_ge(c->result, 0);
+	if (c->from)
+		ck_assert_int_eq(c->result, (ssize_t)c->len);
+	else
+		crowd_check_blocks(w->buf[i], c->offset / BLOCK, (uint64_t)c->result / BLOCK);
+}
+
+static void crowd_shape(struct crowd *w)
+{
+	uint64_t at = crowd_rnd(w, CROWD_BLOCKS) * BLOCK, len = (crowd_rnd(w, 50) + 1) * BLOCK;
+
+	switch (crowd_rnd(w, 5)) {
+	case 0:
+		ck_assert_int_eq(rig_truncate(&w->rig, w->ino, at), 0);
+		break;
+	case 1:
+		ck_assert_int_eq(rig_fallocate(&w->rig, w->ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, len), 0);
+		break;
+	case 2:
+		ck_assert_int_eq(rig_fallocate(&w->rig, w->ino, FALLOC_FL_ZERO_RANGE, at, len), 0);
+		break;
+	case 3:
+		ck_assert_int_eq(rig_sync(&w->rig), 0);
+		break;
+	default:
+		ck_assert_int_eq(rig_fsync(&w->rig, w->ino), 0);
+	}
+}
+
+START_TEST(crowd_on_one_file)
+{
+	struct rig_options options = { .dirty_bytes = _i ? 3 * MIB : 0, .commit_ms = 5, .compress = _i == 2 };
+	struct sim_faults slow = { .latency_min_ns = 1000, .latency_max_ns = 300000, .seed = (uint64_t)_i };
+	struct crowd *w = calloc(1, sizeof(*w));
+	unsigned steps = 600 * environment("NVFS_TEST_FACTOR", 1);
+
+	w->seed = (unsigned)_i + 7 + environment("NVFS_TEST_SEED", 0) * 1000u;
+	rig_make(&w->rig, &options);
+	sim_set_faults(w->rig.dev[0], &slow);
+	w->ino = rig_create(&w->rig, "a");
+	for (unsigned i = 0; i < CROWD; i++) {
+		w->buf[i] = aligned_alloc(BLOCK, 24 * BLOCK);
+		crowd_start(w, i);
+	}
+	for (unsigned n = 0; n < steps; n++) {
+		unsigned i = crowd_rnd(w, CROWD);
+
+		if (!crowd_rnd(w, 20))
+			crowd_shape(w);
+		rig_turn(&w->rig, crowd_rnd(w, 3));
+		if (!crowd_rnd(w, 8))
+			rig_wait(&w->rig, &w->calls[i]);
+		if (!w->calls[i].done)
+			continue;
+		crowd_ended(w, i);
+		crowd_start(w, i);
+	}
+	for (unsigned i = 0; i < CROWD; i++) {
+		rig_wait(&w->rig, &w->calls[i]);
+		crowd_ended(w, i);
+		free(w->buf[i]);
+	}
+	sim_set_faults(w->rig.dev[0], NULL);
+	rig_check(&w->rig);
+	rig_reopen(&w->rig);
+	rig_check(&w->rig);
+	rig_free(&w->rig);
+	free(w);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -353,5 +482,6 @@ int main(void)
 	add(suite, "small_cap", model_small_cap, 2);
 	add(suite, "compressed", model_compressed, 2);
 	add(suite, "timer", model_with_timer, 2);
+	add(suite, "crowd", crowd_on_one_file, 3);
 	return unit_run_suite(suite);
 }
