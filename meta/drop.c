@@ -28,10 +28,13 @@ struct file_drop {
 
 static int forget_dirty(void *arg, struct chunk *c)
 {
-	uint64_t before = chunk_charged(c);
+	uint64_t before = chunk_charged(c), dirty = c->front_mask;
 
 	(void)arg;
-	front_drop(c, c->front_mask);
+	front_drop(c, dirty);
+	/* What was dirty may be the rest of a compressed extent of which a part is gone: no record can say that. */
+	if (c->changed && !c->hidden)
+		chunk_unmap(c, dirty & c->map.compressed);
 	file_uncharge(c->file, mask_count(before & ~chunk_charged(c)));
 	return 0;
 }

@@ -57,6 +57,11 @@ cases writeback "$MNT_ops/root" --skip seek_hole_data --skip seek_after_punch --
 remount_subvolume ops parallel_dio
 cases parallel_dio "$MNT_ops/root" --only 'direct*' --only 'setid*' --only 'mmap*' --only 'open*' --only 'append*'
 remount_subvolume ops
+make_subvolume lz4 --size 300M --compression lz4
+mount_subvolume lz4
+# shellcheck disable=SC2154	# mount_subvolume sets it
+cases lz4 "$MNT_lz4" --only 'unlink*' --only 'punch*' --only 'trunc*' --only 'copy*' --only 'zero*' --only 'mmap*' --only '*write*'
+unmount_subvolume lz4
 for type in ext4 xfs; do
 	if ! reference $type; then
 		skip_test "compared_with_$type" "$why"

@@ -333,6 +333,32 @@ static void unlink_after_little_changes(struct t *t)
 	RET(10, ops_size("after"));
 }
 
+static void unlink_after_cuts(struct t *t)
+{
+	/* Data that compresses, durable, then cut and overwritten in memory only. */
+	uint8_t *buf = calloc(1, 262144);
+
+	memset(buf, 'c', 262144);
+	for (unsigned i = 0; i < 16; i++) {
+		int fd = FD(open("f", O_CREAT | O_RDWR, 0644));
+		bool good = pwrite(fd, buf, 200000, 0) == 200000 && fsync(fd) == 0;
+
+		if (i % 2)
+			good = good && !fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8192 + i * 512, 180000);
+		else
+			good = good && !ftruncate(fd, 6000 + i * 100);
+		if (i & 4)
+			good = good && pwrite(fd, "x", 1, 5000) == 1;
+		if (!good || unlink("f"))
+			ops_fail(t, __LINE__, "round %u: %s", i, strerror(errno));
+		close(fd);
+	}
+	free(buf);
+	ops_tick();
+	ops_make(t, "after", 10, 1);
+	RET(10, ops_size("after"));
+}
+
 static void name_of_255(struct t *t)
 {
 	char name[257], path[600];
@@ -483,6 +509,7 @@ const struct op_case ops_names[] = {
 	{"unlink_reopen_by_proc", unlink_reopen_by_proc, 0},
 	{"unlink_many_open", unlink_many_open, 0},
 	{"unlink_after_little_changes", unlink_after_little_changes, 0},
+	{"unlink_after_cuts", unlink_after_cuts, 0},
 	{"name_of_255", name_of_255, 0},
 	{"name_of_any_byte", name_of_any_byte, 0},
 	{"name_is_case_sensitive", name_is_case_sensitive, 0},
