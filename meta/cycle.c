@@ -434,8 +434,25 @@ static int release_one(void *arg, const struct extent *extent, int delta)
 	return 0;
 }
 
+/*
+ * What was written while the cycle ran (or is being written directly) may be a part of what the cycle compressed. The rest of such an extent
+ * stays dirty, with the bytes that it has, so that the next cycle rewrites all of it.
+ */
+static void keep_companions(struct chunk *chunk)
+{
+	uint64_t newer = chunk->front_mask | chunk->busy;
+	uint64_t keep = blockmap_companions(&chunk->map, newer) & chunk->back_mask;
+
+	if (!keep)
+		return;
+	file_changed(chunk->file);
+	back_keep(chunk, keep);
+}
+
 static void chunk_end(struct chunk *chunk, int error)
 {
+	if (!error)
+		keep_companions(chunk);
 	if (!error || !chunk->out) {
 		back_drop(chunk);
 	} else {

@@ -237,6 +237,7 @@ void front_drop(struct chunk *c, uint64_t mask);
 /* The front layer, if any, becomes the back layer; back to the front, where the front has nothing newer; the back layer goes. */
 void front_to_back(struct chunk *c);
 void back_to_front(struct chunk *c);
+void back_keep(struct chunk *c, uint64_t mask); /* what of mask is not in front goes there, the rest is dropped */
 void back_drop(struct chunk *c);
 
 /* The front block's data, written before front_seal() makes its header valid. */

@@ -139,6 +139,16 @@ void back_to_front(struct chunk *c)
 	chunk_list_dirty(c);
 }
 
+void back_keep(struct chunk *c, uint64_t mask)
+{
+	mask &= c->back_mask & ~c->front_mask;
+	if (!mask)
+		return;
+	layer_free_slots(c, c->back, c->back_mask & ~mask);
+	c->back_mask = mask;
+	back_to_front(c);
+}
+
 void back_drop(struct chunk *c)
 {
 	layer_free_slots(c, c->back, c->back_mask);
