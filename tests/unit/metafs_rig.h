@@ -3,9 +3,12 @@
 #ifndef NVFS_TESTS_METAFS_RIG_H
 #define NVFS_TESTS_METAFS_RIG_H
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "io/cleanup.h"
 #include "io/device.h"
+#include "io/log.h"
 #include "io/sim.h"
 #include "meta/label.h"
 #include "meta/metafs.h"
@@ -108,6 +111,92 @@ static inline uint64_t rig_random(uint64_t *state)
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
 	return z ^ (z >> 31);
+}
+
+/* What is logged is noise here, unless NVFS_TEST_VERBOSE asks for it. */
+static inline void rig_quiet(enum log_level level, const char *line, void *arg)
+{
+	(void)level;
+	(void)arg;
+	if (getenv("NVFS_TEST_VERBOSE"))
+		fprintf(stderr, "%s\n", line);
+}
+
+static inline void rig_set_up(void)
+{
+	log_set_sink(rig_quiet, NULL);
+}
+
+/* ---- Files with a known content ---- */
+
+/* Byte i of a stream: cheap, and no two nearby offsets look alike. */
+static inline uint8_t stream_byte(uint64_t i)
+{
+	return (uint8_t)((i * 2654435761u) >> 13 ^ i >> 8);
+}
+
+static inline void stream_fill(uint8_t *buf, size_t len, uint64_t from)
+{
+	for (size_t i = 0; i < len; i++)
+		buf[i] = stream_byte(from + i);
+}
+
+static inline void append_stream(struct metafs_file *f, size_t len, uint64_t from)
+{
+	cleanup_free uint8_t *buf = malloc(len + 1);
+
+	stream_fill(buf, len, from);
+	ck_assert_int_eq(metafs_append(f, buf, len), 0);
+}
+
+static inline struct metafs_file *create(struct rig *rig, const char *name)
+{
+	struct metafs_file *f;
+
+	ck_assert_int_eq(metafs_create(rig->mf, name, &f), 0);
+	return f;
+}
+
+/* Its content, malloc'ed; NULL when there is no such file. */
+static inline uint8_t *content(struct rig *rig, const char *name, size_t *len)
+{
+	struct metafs_file *f;
+	uint8_t *buf;
+
+	*len = 0;
+	if (metafs_file_open(rig->mf, name, &f))
+		return NULL;
+	*len = metafs_file_size(f);
+	buf = malloc(*len + 1);
+	ck_assert_int_eq(metafs_read(f, buf, *len + 1, 0), (ssize_t)*len);
+	metafs_file_close(f);
+	return buf;
+}
+
+/* An assertion for each byte would take minutes. */
+static inline bool is_stream(const uint8_t *buf, size_t len, uint64_t from)
+{
+	for (size_t i = 0; i < len; i++)
+		if (buf[i] != stream_byte(from + i))
+			return false;
+	return true;
+}
+
+static inline void expect_stream(struct rig *rig, const char *name, size_t want, uint64_t from)
+{
+	size_t len;
+	cleanup_free uint8_t *buf = content(rig, name, &len);
+
+	ck_assert_ptr_nonnull(buf);
+	ck_assert_uint_eq(len, want);
+	ck_assert(is_stream(buf, len, from));
+}
+
+static inline void expect_absent(struct rig *rig, const char *name)
+{
+	size_t len;
+
+	ck_assert_ptr_null(content(rig, name, &len));
 }
 
 #endif
