@@ -122,7 +122,7 @@ static void writer(unsigned me)
 	}
 }
 
-/* Keeps the filesystem busy beside the writers: other files, a reader, syncs. */
+/* Keeps the filesystem busy beside the writers: eight other files of up to 2 MiB, a reader, syncs. */
 static void bystander(void)
 {
 	static uint8_t buf[1 << 17];
@@ -133,7 +133,7 @@ static void bystander(void)
 		int other;
 
 		snprintf(path, sizeof(path), "%s.%u", opt.path, i % 8);
-		other = open(path, O_CREAT | O_RDWR | O_APPEND | (i % 16 ? 0 : O_TRUNC), 0644);
+		other = open(path, O_CREAT | O_RDWR | O_APPEND | (i / 8 % 16 ? 0 : O_TRUNC), 0644);
 		if (other < 0 || write(other, buf, i * 377 % sizeof(buf)) < 0 || (i % 4 == 0 && fsync(other)))
 			model_fail("the bystander: %s", strerror(errno));
 		close(other);
