@@ -449,6 +449,20 @@ static void keep_companions(struct chunk *chunk)
 	back_keep(chunk, keep);
 }
 
+/*
+ * A file that went into its record while a block of it was written has blocks beside the inline data, which no record can say: block 0
+ * stays dirty, so that the next cycle makes a block of it.
+ */
+static void keep_first_block(struct cycle *c)
+{
+	struct file *f = c->file;
+
+	if (!c->to_inline || !c->nchunks || !(f->front_blocks || f->direct))
+		return;
+	file_changed(f);
+	back_keep(c->chunks[0], block_bit(0));
+}
+
 static void chunk_end(struct chunk *chunk, int error)
 {
 	if (!error)
@@ -482,6 +496,8 @@ void cycle_end(struct cycle *c, int error)
 	struct file *f = c->file;
 	struct data *d = f->data;
 
+	if (!error)
+		keep_first_block(c);
 	for (unsigned i = 0; i < c->nchunks; i++)
 		chunk_end(c->chunks[i], error);
 	f->cycle = NULL;

@@ -185,6 +185,8 @@ static void direct_map(struct op_io *io, struct file *f)
 
 		chunk_unmap(c, mask);
 		front_drop(c, mask);
+		if (c->no == 0 && mask & 1)
+			file_drop_inline(f);
 		f->mapped += mask_count(mask);
 		for (; mask & (block < CHUNK_BLOCKS ? block_bit(block) : 0); block++)
 			blockmap_set(&c->map, block, cursor_next(&cursor), *crc++);

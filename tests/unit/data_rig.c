@@ -286,6 +286,33 @@ void rig_start_read(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t 
 	call_start(rig, c);
 }
 
+void rig_start_fsync(struct rig *rig, struct rig_call *c, uint64_t ino)
+{
+	c->fn = do_fsync;
+	c->ino = ino;
+	call_start(rig, c);
+}
+
+void rig_start_truncate(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t size)
+{
+	c->fn = do_truncate;
+	c->ino = ino;
+	c->offset = size;
+	call_start(rig, c);
+}
+
+void rig_start_copy(struct rig *rig, struct rig_call *c, uint64_t in, uint64_t offset_in, uint64_t out,
+		    uint64_t offset_out, size_t len)
+{
+	c->fn = do_copy;
+	c->ino = in;
+	c->offset = offset_in;
+	c->ino2 = out;
+	c->offset2 = offset_out;
+	c->len = len;
+	call_start(rig, c);
+}
+
 ssize_t rig_write(struct rig *rig, uint64_t ino, uint64_t offset, const void *buf, size_t len, unsigned flags)
 {
 	struct rig_call c = { 0 };

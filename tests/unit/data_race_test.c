@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Calls that meet a write-back, a failure or damage of the same file at a chosen moment. */
+#include "config.h"
+
+#include <string.h>
+
+#include "meta/data_internal.h"
+#include "tests/unit/data_rig.h"
+#include "tests/unit/unit.h"
+
+#define KIB ((uint64_t)1 << 10)
+#define BLOCK ((uint64_t)NVFS_BLOCK_SIZE)
+
+static void expect(struct rig *rig, uint64_t ino, uint64_t offset, const uint8_t *data, size_t len)
+{
+	uint8_t *got = malloc(len);
+
+	ck_assert_int_eq(rig_read(rig, ino, offset, got, len), (ssize_t)len);
+	ck_assert_mem_eq(got, data, len);
+	free(got);
+}
+
+static struct file *file_of(struct rig *rig, uint64_t ino)
+{
+	return inode_peek(rig->sv, ino)->file;
+}
+
+/* ---- A cycle that makes a file inline ---- */
+
+/* A small file is about to become inline when it grows behind its first block: the record must not say both. */
+START_TEST(write_meets_the_way_to_inline)
+{
+	struct rig_call fsync = { 0 };
+	struct rig rig;
+	uint8_t *buf = aligned_alloc(4096, 8192), all[28 * KIB] = { 0 };
+	const uint64_t at = _i & 1 ? 20 * KIB : 0; /* another block, or the one that is on its way */
+	uint64_t ino;
+
+	memset(buf, 0x21, 8192);
+	rig_make(&rig, NULL);
+	ino = rig_create(&rig, "a");
+	ck_assert_int_eq(rig_write(&rig, ino, 0, "small", 5, 0), 5);
+	memcpy(all, "small", 5);
+	rig_start_fsync(&rig, &fsync, ino);
+	ck_assert_ptr_nonnull(file_of(&rig, ino)->cycle);
+	ck_assert_int_eq(rig_write(&rig, ino, at, buf, 8192, _i & 2 ? DATA_DIRECT : 0), 8192);
+	memcpy(all + at, buf, 8192);
+	expect(&rig, ino, 0, all, at + 8192);
+	ck_assert_int_eq(rig_wait(&rig, &fsync), 0);
+	expect(&rig, ino, 0, all, at + 8192);
+	ck_assert_int_eq(rig_fsync(&rig, ino), 0);
+	expect(&rig, ino, 0, all, at + 8192);
+	rig_check(&rig);
+	ck_assert_uint_eq(rig_used(&rig), 1 + (at ? 3 : 2));
+	rig_reopen(&rig);
+	ino = rig_lookup(&rig, "a");
+	expect(&rig, ino, 0, all, at + 8192);
+	rig_check(&rig);
+	rig_free(&rig);
+	free(buf);
+}
+END_TEST
+
+static void add(Suite *suite, const char *name, const TTest *test, int times)
+{
+	TCase *tcase = tcase_create(name);
+
+	tcase_set_timeout(tcase, 120);
+	tcase_add_loop_test(tcase, test, 0, times);
+	suite_add_tcase(suite, tcase);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("data_race");
+
+	add(suite, "to_inline", write_meets_the_way_to_inline, 4);
+	return unit_run_suite(suite);
+}
