@@ -100,6 +100,8 @@ static void put_size(struct put *p, struct cycle *c)
 		rec.data = c->to_inline ? inline_content(c) : f->inline_data;
 		rec.inline_len = c->to_inline ? c->inline_len : f->inline_len;
 		rec.inline_crc = crc32c(0, rec.data, rec.inline_len);
+		if (f->inline_bad && !(c->to_inline && c->nchunks)) /* damaged data must not become good data */
+			rec.inline_crc = ~rec.inline_crc;
 	}
 	db_batch_put(sv->pool->db, p->batch, DB_NS, key, key_size(key, sv->tree, f->inode->ino, sv->node), value,
 		     size_rec_encode(&rec, value));
@@ -168,10 +170,11 @@ static void file_put_done(struct put *p, struct cycle *c)
 	struct file *f = c->file;
 
 	if (c->to_inline) {
-		if (c->nchunks)
+		if (c->nchunks) {
 			memcpy(f->inline_data, inline_content(c), c->inline_len);
+			f->inline_bad = false;
+		}
 		f->is_inline = true;
-		f->inline_bad = false;
 		f->inline_len = c->inline_len;
 	}
 	f->put_inline = stays_inline(c);
