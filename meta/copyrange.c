@@ -30,6 +30,18 @@ static struct chunk *source_of(const struct copy *cp, uint64_t out_block, unsign
 	return chunk_peek(cp->in, in_block >> CHUNK_SHIFT);
 }
 
+/* Write the source back: up to the op's moment, then, when it is dirty again, up to now. A failure ends it. */
+static int source_put(struct copy *cp)
+{
+	int r = file_put_all(cp->op, cp->in->inode);
+
+	if (r)
+		return r;
+	cp->op->moment = 0;
+	r = file_put_all(cp->op, cp->in->inode);
+	return r ? r : -EIO;
+}
+
 static int source_inputs(struct copy *cp)
 {
 	struct span s = span_blocks(cp->in_block, cp->in_block + cp->blocks);
@@ -43,11 +55,8 @@ static int source_inputs(struct copy *cp)
 			return r;
 		if (c->busy & mask)
 			return op_wait(cp->op, &cp->in->busy_waiters);
-		if (chunk_dirty(c) & mask) {
-			cp->op->moment = 0;
-			r = file_put_all(cp->op, cp->in->inode);
-			return r ? r : -EIO;
-		}
+		if (chunk_dirty(c) & mask)
+			return source_put(cp);
 		if (!c->hidden && c->map.compressed & mask)
 			return -EOPNOTSUPP;
 	}

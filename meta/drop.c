@@ -39,6 +39,17 @@ static int forget_dirty(void *arg, struct chunk *c)
 	return 0;
 }
 
+/* Up to the op's moment, and when that was of an earlier inode of the reaper's, up to now. A failure ends it. */
+static int drop_put(struct op *op, struct file *f)
+{
+	int r = file_put_all(op, f->inode);
+
+	if (r)
+		return r;
+	op->moment = 0;
+	return file_put_all(op, f->inode);
+}
+
 /* Nothing dirty, and the maps in memory are those of RocksDB: 0, META_WAIT, -errno. */
 static int drop_settle(struct op *op, struct file *f)
 {
@@ -54,10 +65,8 @@ static int drop_settle(struct op *op, struct file *f)
 		file_drop_inline(f);
 		file_uncharge(f, 1);
 	}
-	if (f->changed || f->charged != f->put_mapped + f->put_inline) {
-		op->moment = 0; /* the reaper's op has many inodes: that of the last one says nothing about this one */
-		return file_put_all(op, f->inode);
-	}
+	if (f->changed || f->charged != f->put_mapped + f->put_inline)
+		return drop_put(op, f);
 	f->since = 0;
 	file_move(f, FILE_CLEAN);
 	return 0;

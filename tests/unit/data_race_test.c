@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/log.h"
 #include "meta/data_internal.h"
+#include "meta/orphan.h"
 #include "tests/unit/data_rig.h"
 #include "tests/unit/unit.h"
 
@@ -143,6 +145,70 @@ START_TEST(damaged_inline_data_stays_damaged)
 }
 END_TEST
 
+/* ---- Write-back that fails for somebody who waits for it ---- */
+
+START_TEST(copy_ends_when_its_source_cannot_be_written)
+{
+	struct sim_faults faults = { .fail_write_ppm = 1000000 };
+	struct rig_call copy = { 0 };
+	struct rig rig;
+	uint8_t buf[16 * KIB];
+	uint64_t from, to;
+
+	memset(buf, 0x44, sizeof(buf));
+	rig_make(&rig, NULL);
+	from = rig_create(&rig, "from");
+	to = rig_create(&rig, "to");
+	ck_assert_int_eq(rig_write(&rig, from, 0, buf, sizeof(buf), 0), sizeof(buf));
+	log_set_sink(quiet, NULL);
+	sim_set_faults(rig.dev[0], &faults);
+	rig_start_copy(&rig, &copy, from, 0, to, 0, sizeof(buf));
+	for (unsigned i = 0; i < 1000 && !copy.done; i++)
+		rig_turn(&rig, 1);
+	sim_set_faults(rig.dev[0], NULL);
+	log_set_sink(NULL, NULL);
+	ck_assert(copy.done);
+	ck_assert_int_eq(copy.result, -EIO);
+	ck_assert_int_eq(rig_copy(&rig, from, 0, to, 0, sizeof(buf)), sizeof(buf));
+	expect(&rig, to, 0, buf, sizeof(buf));
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
+/* The reaper of a file whose last change cannot be put gives up, and does not keep the reactor busy. */
+START_TEST(reaper_ends_when_nothing_can_be_put)
+{
+	struct sim_faults faults = { .fail_write_ppm = 1000000, .fail_flush_ppm = 1000000 };
+	struct rig rig;
+	uint8_t buf[16 * KIB];
+	uint64_t ino, other;
+	unsigned n = 0;
+
+	memset(buf, 0x55, sizeof(buf));
+	rig_make(&rig, NULL);
+	other = rig_create(&rig, "other");
+	ino = rig_create(&rig, "a");
+	ck_assert_int_eq(rig_write(&rig, ino, 0, buf, sizeof(buf), 0), sizeof(buf));
+	ck_assert_int_eq(rig_fsync(&rig, ino), 0);
+	ck_assert_int_eq(rig_fallocate(&rig, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BLOCK), 0);
+	rig_unlink(&rig, "a");
+	log_set_sink(quiet, NULL);
+	sim_set_faults(rig.dev[0], &faults);
+	ck_assert_int_lt(rig_fsync(&rig, other), 0); /* the pool takes no more writes */
+	rig_forget(&rig, ino);
+	for (n = 0; n < 2000 && reaper_busy(rig.sv); n++) {
+		rig_turn(&rig, 1);
+		usleep(100);
+	}
+	ck_assert(!reaper_busy(rig.sv));
+	rig_close(&rig);
+	log_set_sink(NULL, NULL);
+	sim_set_faults(rig.dev[0], NULL);
+	rig_free(&rig);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -158,5 +224,7 @@ int main(void)
 
 	add(suite, "to_inline", write_meets_the_way_to_inline, 4);
 	add(suite, "inline_damage", damaged_inline_data_stays_damaged, 4);
+	add(suite, "copy_source", copy_ends_when_its_source_cannot_be_written, 1);
+	add(suite, "reaper", reaper_ends_when_nothing_can_be_put, 1);
 	return unit_run_suite(suite);
 }
