@@ -62,7 +62,10 @@ void metafs_file_expect(struct metafs_file *file, uint64_t bytes);
 int metafs_stat(struct metafs *mf, const char *name, struct metafs_stat *out); /* 0, -ENOENT */
 /* Open handles keep reading it. Durable with the next table. 0, -ENOENT, -EROFS. */
 int metafs_unlink(struct metafs *mf, const char *name);
-/* Replaces to. The kind stays: -EINVAL when the new name would make it another. 0, -ENOENT, -EROFS. */
+/*
+ * Replaces to. The kind stays: -EINVAL when the new name would make it another. 0, -ENOENT, -EROFS; -ENOSPC: the table has
+ * no room for a longer name.
+ */
 int metafs_rename(struct metafs *mf, const char *from, const char *to);
 /* Calls fn for every name, under a lock: fn must not call metafs. */
 void metafs_list(struct metafs *mf, void (*fn)(void *arg, const char *name), void *arg);

@@ -147,7 +147,7 @@ struct mf_node {
 	size_t buf_used;
 	uint64_t written;      /* whole blocks that are on the device */
 	uint64_t synced;       /* bytes that the table may show */
-	bool tail_written;     /* a sync wrote the partial last block: it must move to grow */
+	bool tail_written;     /* what is in buf is on the device too */
 };
 
 struct metafs_file {
@@ -178,6 +178,7 @@ struct metafs {
 	pthread_mutex_t sync_lock;
 	uint64_t generation;   /* sync_lock: of the newest table that was tried */
 	void *table_buf;       /* sync_lock: slot_bytes */
+	bool table_due;        /* sync_lock: something was synced that the durable table lacks */
 
 	pthread_mutex_t lock;
 	int failed;
@@ -196,6 +197,7 @@ struct metafs {
 	uint64_t pending_blocks;
 	uint64_t rounds_begun, rounds_done; /* sync procedures; done: the highest that succeeded */
 	struct metafs_stats stats;
+	bool freezing;         /* lock: an open is half way; the area's table stays as it is */
 	_Atomic bool tail_high;
 	_Atomic uint64_t flushes, flushes_skipped, log_blocks_written;
 };

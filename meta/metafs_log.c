@@ -56,21 +56,22 @@ static uint64_t block_start(const struct mf_node *node, uint32_t block)
 /* A frame for the file's next block; waits for a sync when the ring is full. */
 static int next_frame(struct metafs *mf, struct mf_node *node)
 {
-	int err = mf_frame_open(&mf->area, node, node->blocks, &node->open_frame);
+	int err;
 
-	if (err == -EAGAIN) {
+	/* The room that a sync makes may be taken by another log before this one has the lock again. */
+	while ((err = mf_frame_open(&mf->area, node, node->blocks, &node->open_frame)) == -EAGAIN) {
 		node->open_frame = MF_NO_FRAME;
 		pthread_mutex_unlock(&mf->lock);
 		pthread_mutex_lock(&mf->sync_lock);
 		err = mf_sync_round(mf, NULL, false);
 		pthread_mutex_unlock(&mf->sync_lock);
 		pthread_mutex_lock(&mf->lock);
-		if (!err)
-			err = mf_frame_open(&mf->area, node, node->blocks, &node->open_frame);
+		if (err)
+			break;
 	}
 	if (err) {
 		node->open_frame = MF_NO_FRAME;
-		return err == -EAGAIN ? -EIO : err;
+		return err;
 	}
 	node->last_frame = node->open_frame + 1;
 	node->tail_frames++;

@@ -191,7 +191,7 @@ void mf_table_publish(struct metafs *mf)
 {
 	struct metafs_table table;
 
-	if (mf->area.ours || mf->read_only || mf_table_snapshot(mf, &table))
+	if (mf->area.ours || mf->read_only || mf->freezing || mf_table_snapshot(mf, &table))
 		return;
 	mf_area_publish(&mf->area, &table);
 	metafs_table_free(&table);
@@ -520,6 +520,16 @@ int mf_node_promote(struct metafs *mf, struct mf_node *node, const char *name, u
 	return 0;
 }
 
+/* A longer name must leave the table small enough to be written. */
+static bool name_fits(const struct metafs *mf, const struct mf_node *node, const struct mf_node *old,
+		      const char *to)
+{
+	size_t before = mf_node_table_bytes(node) + (old ? mf_node_table_bytes(old) : 0);
+	size_t after = metafs_table_file_bytes(node->extents.n, strlen(to));
+
+	return after <= before || mf->table_bytes + (after - before) <= mf->slot_bytes;
+}
+
 static int rename_locked(struct metafs *mf, const char *from, const char *to)
 {
 	struct mf_node *node = mf_node_find(mf, from), *old = mf_node_find(mf, to);
@@ -532,6 +542,8 @@ static int rename_locked(struct metafs *mf, const char *from, const char *to)
 		return -EINVAL;
 	if (node == old)
 		return 0;
+	if (!name_fits(mf, node, old, to))
+		return -ENOSPC;
 	name = strdup(to);
 	if (!name)
 		return -ENOMEM;

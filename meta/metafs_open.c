@@ -78,8 +78,8 @@ static int slot_check(struct metafs *mf, const uint8_t *buf, size_t len)
 	return err;
 }
 
-static void choice_offer(struct choice *list, unsigned *n, const uint8_t *raw, size_t len,
-			 unsigned member)
+static int choice_offer(struct choice *list, unsigned *n, const uint8_t *raw, size_t len,
+			unsigned member)
 {
 	const struct metafs_table_disk *d = (const void *)raw;
 	uint64_t generation = le64toh(d->generation);
@@ -94,12 +94,13 @@ static void choice_offer(struct choice *list, unsigned *n, const uint8_t *raw, s
 					   .generation = generation,
 					   .crc = le32toh(d->crc) };
 		if (!list[i].raw)
-			return;
+			return -ENOMEM;
 		memcpy(list[i].raw, raw, (len + MF_BLOCK - 1) / MF_BLOCK * MF_BLOCK);
 		(*n)++;
 	}
 	list[i].copies++;
 	list[i].have |= 1ull << member;
+	return 0;
 }
 
 static bool better(const struct choice *a, const struct choice *b)
@@ -107,11 +108,14 @@ static bool better(const struct choice *a, const struct choice *b)
 	return a->generation != b->generation ? a->generation > b->generation : a->copies > b->copies;
 }
 
-/* All valid tables of a member. False when one of its slots cannot be read. */
-static bool member_offer(struct metafs *mf, unsigned member, struct choice *list, unsigned *n,
-			 uint8_t *buf)
+/*
+ * All valid tables of a member. *readable: one more when both of its slots can be read. -ENOMEM: the newest may be the one
+ * that was left out.
+ */
+static int member_offer(struct metafs *mf, unsigned member, struct choice *list, unsigned *n,
+			uint8_t *buf, unsigned *readable)
 {
-	bool readable = mf->member[member].dev != NULL;
+	bool all = mf->member[member].dev != NULL;
 
 	for (unsigned slot = 0; slot < 2 && mf->member[member].dev; slot++) {
 		size_t len;
@@ -120,12 +124,17 @@ static bool member_offer(struct metafs *mf, unsigned member, struct choice *list
 		if (err && err != -ENOENT) {
 			log_error("metafs: cannot read table slot %u of device %u: %s", slot, member,
 				  strerror(-err));
-			readable = false;
+			all = false;
 		}
-		if (!err && !slot_check(mf, buf, len))
-			choice_offer(list, n, buf, len, member);
+		if (!err)
+			err = slot_check(mf, buf, len);
+		if (!err)
+			err = choice_offer(list, n, buf, len, member);
+		if (err == -ENOMEM)
+			return err;
 	}
-	return readable;
+	*readable += all;
+	return 0;
 }
 
 /*
@@ -137,11 +146,15 @@ static int choose(struct metafs *mf, struct choice *best)
 	struct choice list[2 * LABEL_DEVICES_MAX];
 	cleanup_free uint8_t *buf = mf_buffer(mf->slot_bytes);
 	unsigned n = 0, winner = 0, readable = 0;
+	int err = buf ? 0 : -ENOMEM;
 
-	if (!buf)
-		return -ENOMEM;
-	for (unsigned i = 0; i < mf->members; i++)
-		readable += member_offer(mf, i, list, &n, buf);
+	for (unsigned i = 0; i < mf->members && !err; i++)
+		err = member_offer(mf, i, list, &n, buf, &readable);
+	if (err) {
+		for (unsigned i = 0; i < n; i++)
+			free(list[i].raw);
+		return err;
+	}
 	for (unsigned i = 1; i < n; i++)
 		if (better(&list[i], &list[winner]))
 			winner = i;
@@ -264,11 +277,15 @@ static void copy_to_members(struct metafs *mf, const struct choice *choice)
 	}
 }
 
-/* Sizes are what was found; what RocksDB never wrote to is gone. */
+/*
+ * Sizes are what was found; what RocksDB never wrote to is gone. The area gets none of it before the devices have: a
+ * successor of a worker that is killed here must not take blocks behind the end of the chain for durable ones.
+ */
 static void freeze(struct metafs *mf)
 {
 	struct mf_node *node, *next;
 
+	mf->freezing = true;
 	DL_FOREACH_SAFE(mf->nodes, node, next) {
 		if (!mf_is_log(node) || node->frozen)
 			continue;

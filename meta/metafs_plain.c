@@ -61,21 +61,20 @@ static int write_out(struct metafs *mf, struct mf_node *node)
 	return 0;
 }
 
-/* Lock held: space, a buffer, and a new place for a last block that was written half full. */
+/*
+ * Lock held: space, and a buffer. A last block that a sync wrote half full stays where it is, since any table shows the
+ * synced bytes there: written again, each of its sectors begins with the same bytes, torn or not.
+ */
 static int prepare(struct metafs *mf, struct mf_node *node, size_t len)
 {
-	int err = 0;
-
 	if (mf->failed)
 		return -EIO;
-	if (node->tail_written && node->buf_used)
-		err = mf_node_trim(mf, node, node->written / MF_BLOCK);
 	if (!node->buf)
 		node->buf = mf_buffer(BUF_BYTES);
 	if (!node->buf)
 		return -ENOMEM;
 	node->tail_written = false;
-	return err ? err : mf_node_grow(mf, node, (node->size + len + MF_BLOCK - 1) / MF_BLOCK);
+	return mf_node_grow(mf, node, (node->size + len + MF_BLOCK - 1) / MF_BLOCK);
 }
 
 int mf_plain_append(struct metafs *mf, struct mf_node *node, const void *data, size_t len)

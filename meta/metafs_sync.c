@@ -152,6 +152,8 @@ static void table_durable(struct metafs *mf, uint64_t changes, uint64_t stale)
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);
 
 	mf->durable = changes;
+	mf->table_due = false;
+	mf->freezing = false;
 	mf->stats.switches++;
 	for (unsigned i = 0; i < mf->members; i++)
 		mf->member[i].stale = stale >> i & 1;
@@ -419,7 +421,9 @@ static int round_run(struct metafs *mf, struct mf_node *node, struct round *r)
 		return mf_fail(mf, err, "a log write or its flush failed");
 	round_release(mf, r);
 	plain_synced(mf, node);
-	return r->table ? mf_table_switch(mf, mf->generation + 1) : 0;
+	/* Its frames are gone from the ring: if this fails, the next round would not know. */
+	mf->table_due |= r->table;
+	return mf->table_due ? mf_table_switch(mf, mf->generation + 1) : 0;
 }
 
 int mf_sync_round(struct metafs *mf, struct mf_node *node, bool table)

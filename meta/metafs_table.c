@@ -393,11 +393,26 @@ static int check_unique(const struct metafs_table *t, char *why, size_t len)
 	return err;
 }
 
+/*
+ * Every number begins with the start that gave it. One from a start to come would be given again: a generation that
+ * stays the newest for ever, a file id that two files have.
+ */
+static int check_numbers(const struct metafs_table *t, char *why, size_t len)
+{
+	if (t->generation >> 40 <= t->start && t->next_file_id >> 40 <= t->start &&
+	    t->wal_seq_next >> 40 <= t->start)
+		return 0;
+	snprintf(why, len, "its numbers are of a later start than %" PRIu64, t->start);
+	return -EBADMSG;
+}
+
 int metafs_table_validate(const struct metafs_table *table, const struct label *labels, char *why,
 			  size_t why_len)
 {
-	int err = check_ranges(table, labels, why, why_len);
+	int err = check_numbers(table, why, why_len);
 
+	if (!err)
+		err = check_ranges(table, labels, why, why_len);
 	if (!err)
 		err = check_unique(table, why, why_len);
 	return err ? err : check_spans(table, labels, why, why_len);

@@ -232,7 +232,7 @@ START_TEST(plain_files)
 		expect_stream(&rig, name, sizes[i], i);
 		ck_assert_int_eq(metafs_file_sync(f), 0);
 		expect_stream(&rig, name, sizes[i], i);
-		/* A partial last block that was written moves when the file grows. */
+		/* A partial last block that was written is written again when the file grows. */
 		append_stream(f, 100, sizes[i] + i);
 		expect_stream(&rig, name, sizes[i] + 100, i);
 		ck_assert_int_eq(metafs_file_sync(f), 0);
