@@ -241,7 +241,7 @@ int chunk_get(struct op *op, struct file *f, uint64_t no, struct chunk **out)
 struct range_load {
 	struct file *f;
 	uint64_t end;
-	unsigned left; /* chunks that may still be loaded; */
+	unsigned left; /* records that may still be met; */
 	uint64_t next; /* then this is the first that was not */
 };
 
@@ -255,12 +255,13 @@ static int range_load_one(void *arg, const uint8_t *key, size_t key_len, uint32_
 	(void)key_len;
 	if (no >= l->end)
 		return 1;
-	if (chunk_peek(l->f, no))
-		return 0;
+	/* All are counted, those in memory too: what came with an earlier run of the op was new then. */
 	if (!l->left--) {
 		l->next = no;
 		return 1;
 	}
+	if (chunk_peek(l->f, no))
+		return 0;
 	return chunk_enter(l->f, no, value, len, from == l->f->data->sv->node, &c);
 }
 

@@ -62,7 +62,7 @@ int chunk_get(struct op *op, struct file *f, uint64_t no, struct chunk **out);
 struct chunk *chunk_peek(struct file *f, uint64_t no);
 
 /*
- * Have those of [first, end) in memory that have a record, `most` new ones at most; others may be missing. *next is where
+ * Have those of [first, end) in memory that have a record, the first `most` of them; others may be missing. *next is where
  * to go on: end, or the first that was not loaded. As chunk_get().
  */
 int chunk_load(struct op *op, struct file *f, uint64_t first, uint64_t end, unsigned most, uint64_t *next);

@@ -106,6 +106,16 @@ static void drop_cuts(struct file_drop *drop)
 	}
 }
 
+/* Those that were never put go with the memory of the file. */
+static bool has_put_cuts(const struct file *f)
+{
+	const struct cut *cut = f->cuts;
+
+	while (cut && !cut->put)
+		cut = cut->next;
+	return cut;
+}
+
 /* The size record of what is left, or none. */
 static void drop_size(struct file_drop *drop)
 {
@@ -114,7 +124,7 @@ static void drop_size(struct file_drop *drop)
 	uint8_t key[KEY_SIZE_LEN], value[SIZE_REC_MAX];
 	size_t key_len = key_size(key, sv->tree, f->inode->ino, sv->node);
 	struct size_rec rec = {
-		.has_cuts = f->cuts,
+		.has_cuts = has_put_cuts(f),
 		.size = f->size,
 		.mtime = { .sec = f->mtime.tv_sec, .nsec = (uint32_t)f->mtime.tv_nsec },
 		.ctime = { .sec = f->ctime.tv_sec, .nsec = (uint32_t)f->ctime.tv_nsec },

@@ -86,7 +86,7 @@ static void put_size(struct put *p, struct cycle *c)
 	bool is_inline = stays_inline(c);
 	struct size_rec rec = {
 		.is_inline = is_inline,
-		.has_cuts = false,
+		.has_cuts = !f->cuts_known, /* new times need no cuts, and leave them as they are */
 		.size = c->size,
 		.mtime = time_to_rec(c->mtime),
 		.ctime = time_to_rec(c->ctime),

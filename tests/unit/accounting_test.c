@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What is charged, promised and given back, where it is hard: when one file's change is durable and another's is not, in the
+ * middle of background work, and when all room is taken. After each, what fsck.nvfs says of a cut of the power.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/log.h"
+#include "meta/check.h"
+#include "meta/data_internal.h"
+#include "meta/lookups.h"
+#include "meta/orphan.h"
+#include "meta/tenant.h"
+#include "tests/unit/data_rig.h"
+#include "tests/unit/unit.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define BLOCK ((uint64_t)NVFS_BLOCK_SIZE)
+
+static uint8_t block[MIB] __attribute__((aligned(4096)));
+
+static void quiet(enum log_level level, const char *line, void *arg)
+{
+	(void)level, (void)line, (void)arg;
+}
+
+/* ---- What a cut of the power leaves ---- */
+
+/* A slot of the file table that was being written is what a cut may leave; nothing else is. */
+static void check_device(struct device *dev, const char *when)
+{
+	static char text[1 << 16];
+	struct check_options options = { .data = true };
+	struct check_result result;
+	int err;
+
+	memset(text, 0, sizeof(text));
+	options.out = fmemopen(text, sizeof(text), "w");
+	ck_assert_ptr_nonnull(options.out);
+	err = check_pool(&dev, 1, &options, &result);
+	fclose(options.out);
+	if (err || (result.found && !(result.found == 1 && strstr(text, "a power cut interrupted its writing"))))
+		ck_abort_msg("%s: %d\n%s", when, err, text);
+}
+
+#define STATES_MAX 24
+
+/* States after cuts at steps of the device that are chosen by `every`. */
+static struct states {
+	struct device *dev[STATES_MAX];
+	_Atomic unsigned count;
+	unsigned every;
+} states;
+
+/* On whatever thread did the I/O. */
+static void keep_state(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	unsigned at;
+
+	(void)op;
+	(void)arg;
+	if (step % states.every)
+		return;
+	at = atomic_fetch_add(&states.count, 1);
+	if (at < STATES_MAX && sim_snapshot_cut(dev, step, &states.dev[at]))
+		states.dev[at] = NULL;
+}
+
+static void states_begin(struct rig *rig, unsigned every)
+{
+	memset(&states, 0, sizeof(states));
+	states.every = every;
+	sim_set_step_hook(rig->dev[0], keep_state, NULL);
+}
+
+static void states_check(struct rig *rig, const char *when)
+{
+	sim_set_step_hook(rig->dev[0], NULL, NULL);
+	ck_assert_uint_gt(atomic_load(&states.count), 0);
+	for (unsigned i = 0; i < STATES_MAX; i++) {
+		if (!states.dev[i])
+			continue;
+		check_device(states.dev[i], when);
+		device_close(states.dev[i]);
+	}
+}
+
+static struct file *file_of(struct rig *rig, uint64_t ino)
+{
+	return inode_peek(rig->sv, ino)->file;
+}
+
+/* One block in each chunk. */
+static void scatter(struct rig *rig, uint64_t ino, uint64_t chunks)
+{
+	for (uint64_t i = 0; i < chunks; i++) {
+		ck_assert_int_eq(rig_write(rig, ino, i * CHUNK_BYTES, block, BLOCK, 0), (ssize_t)BLOCK);
+		if (i % 1000 == 999)
+			ck_assert_int_eq(rig_fsync(rig, ino), 0);
+	}
+	ck_assert_int_eq(rig_fsync(rig, ino), 0);
+}
+
+/* ---- Cuts ---- */
+
+/* A truncation by a cut, and the file is removed before the cut was put. */
+START_TEST(removed_with_a_cut)
+{
+	struct rig_options options = { .device_bytes = 256 * MIB };
+	struct rig rig;
+	uint64_t a;
+
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	scatter(&rig, a, 3000);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	states_begin(&rig, 1);
+	if (_i)
+		ck_assert_int_eq(rig_truncate(&rig, a, 0), 0);
+	rig_unlink(&rig, "a");
+	rig_forget(&rig, a);
+	while (reaper_busy(rig.sv)) {
+		reactor_run_once(rig.reactor, 1000000);
+		pool_commit_wait(rig.pool);
+	}
+	states_check(&rig, "while it was reaped");
+	rig_check(&rig);
+	ck_assert_uint_eq(rig_used(&rig), 0);
+	rig_free(&rig);
+}
+END_TEST
+
+static void cutter_settle(struct rig *rig)
+{
+	while (cutter_busy(rig->sv->data))
+		reactor_run_once(rig->reactor, 1000000);
+}
+
+static int set_mtime(struct op *op, void *arg)
+{
+	const struct inode_attr in = { .mtime.tv_sec = 1 };
+	struct inode_attr out;
+
+	return attr_set(op, *(uint64_t *)arg, ATTR_MTIME, &in, &out);
+}
+
+/* New times for a file whose cuts could not be read yet: they are not forgotten. */
+START_TEST(times_leave_cuts_alone)
+{
+	struct rig_options options = { .device_bytes = 256 * MIB };
+	struct sim_faults faults = { .fail_read_ppm = 1000000 };
+	struct rig rig, cut;
+	uint8_t got[BLOCK], zeros[BLOCK] = { 0 };
+	char name[16];
+	uint64_t a;
+
+	memset(block, 7, sizeof(block));
+	rig_make(&rig, &options);
+	for (unsigned i = 0; i < 500; i++) { /* the cut and the inode shall not be in one block of a table */
+		snprintf(name, sizeof(name), "f%u", i);
+		rig_create(&rig, name);
+	}
+	a = rig_create(&rig, "a");
+	scatter(&rig, a, 3000);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	ck_assert_int_eq(rig_truncate(&rig, a, 0), 0);
+	ck_assert_ptr_nonnull(file_of(&rig, a)->cuts);
+	ck_assert_int_eq(rig_truncate(&rig, a, 3000 * CHUNK_BYTES), 0);
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	ck_assert(file_of(&rig, a)->cuts && file_of(&rig, a)->cuts->put);
+	rig_cut(&rig, &cut, 1);
+	ck_assert_int_eq(rig_open(&cut), 0);
+	ck_assert_int_eq(subvol_open(cut.pool, "vol", false, &cut.sv), 0);
+	log_set_sink(quiet, NULL);
+	sim_set_faults(cut.dev[0], &faults);
+	cutter_settle(&cut);
+	sim_set_faults(cut.dev[0], NULL);
+	ck_assert_int_eq(subvol_call(cut.sv, set_mtime, &a), 0);
+	ck_assert(!file_of(&cut, a)->cuts_known);
+	ck_assert_int_eq(rig_fsync(&cut, a), 0);
+	rig_reopen(&cut);
+	a = rig_lookup(&cut, "a");
+	ck_assert_int_eq(rig_read(&cut, a, 2900 * CHUNK_BYTES, got, BLOCK), (ssize_t)BLOCK);
+	ck_assert_mem_eq(got, zeros, BLOCK);
+	cutter_settle(&cut);
+	rig_check(&cut);
+	rig_free(&cut);
+	rig_free(&rig);
+}
+END_TEST
+
+static void add(Suite *suite, const char *name, const TTest *test, int times)
+{
+	TCase *tcase = tcase_create(name);
+
+	tcase_set_timeout(tcase, 120);
+	tcase_add_loop_test(tcase, test, 0, times);
+	suite_add_tcase(suite, tcase);
+}
+
+int main(void)
+{
+	Suite *suite = suite_create("accounting");
+
+	add(suite, "removed", removed_with_a_cut, 2);
+	add(suite, "times", times_leave_cuts_alone, 1);
+	return unit_run_suite(suite);
+}
