@@ -175,7 +175,7 @@ int file_drop(struct op *op, struct inode *inode, struct db_batch *batch, struct
 
 	if (!f)
 		return 0;
-	r = f->drop ? 0 : drop_settle(op, f);
+	r = drop_settle(op, f); /* each time: until the first step is written somebody may find it by a handle, and write */
 	if (!r)
 		r = drop_begin(f);
 	if (r)
@@ -192,6 +192,20 @@ int file_drop(struct op *op, struct inode *inode, struct db_batch *batch, struct
 	drop_size(drop);
 	r = space_ops_put(drop->ops, data_pool(f->data)->db, batch);
 	return r ? r : !drop->last;
+}
+
+void file_keep(struct inode *inode)
+{
+	struct file *f = inode->file;
+
+	if (!f || !f->drop)
+		return;
+	if (f->drop->ops)
+		space_ops_aborted(f->drop->ops);
+	space_ops_free(f->drop->ops);
+	free(f->drop);
+	f->drop = NULL;
+	inode_unpin(inode);
 }
 
 static int dropped_chunk(void *arg, struct chunk *c)

@@ -67,4 +67,7 @@ int file_put_all(struct op *op, struct inode *inode);
 int file_drop(struct op *op, struct inode *inode, struct db_batch *batch, struct counters_delta *delta);
 void file_dropped(struct inode *inode);
 
+/* It is used again before a batch of file_drop() was written: there was none. */
+void file_keep(struct inode *inode);
+
 #endif

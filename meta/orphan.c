@@ -167,11 +167,10 @@ static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, s
 		change_orphan(c, ino, -1);
 	if (r)
 		return r == -ENOENT ? REAPED_ALL : REAPED_BAD;
-	if (inode->rec.nlink)
-		return REAPED_SKIP;
-	if (!inode->deleted && lookup_count(rp->sv, ino)) {
-		if (inoset_add(&rp->known, ino))
+	if (inode->rec.nlink || (!inode->deleted && lookup_count(rp->sv, ino))) {
+		if (!inode->rec.nlink && inoset_add(&rp->known, ino))
 			log_warn("subvolume %s: no memory: orphan %llu stays", subvol_name(rp->sv), (unsigned long long)ino);
+		file_keep(inode);
 		return REAPED_SKIP;
 	}
 	r = drop_content(rp, c, inode, &half);

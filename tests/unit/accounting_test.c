@@ -199,6 +199,50 @@ START_TEST(times_leave_cuts_alone)
 }
 END_TEST
 
+/* ---- The reaper ---- */
+
+static void reaper_settle(struct rig *rig)
+{
+	while (reaper_busy(rig->sv))
+		reactor_run_once(rig->reactor, 1000000);
+}
+
+/* While the reaper waits for the maps of an inode, somebody finds it by a handle, and writes. */
+START_TEST(orphan_is_used_again)
+{
+	struct rig_options options = { .device_bytes = 256 * MIB };
+	struct rig rig;
+	uint8_t got[BLOCK];
+	uint64_t a;
+
+	memset(block, 8, sizeof(block));
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	scatter(&rig, a, 3000);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	rig_unlink(&rig, "a");
+	rig_forget(&rig, a);
+	while (!file_of(&rig, a)->drop)
+		reactor_run_once(rig.reactor, 100000);
+	ck_assert(!inode_peek(rig.sv, a)->deleted);
+	lookup_add(rig.sv, a, 1);
+	memset(block, 9, sizeof(block));
+	ck_assert_int_eq(rig_write(&rig, a, 17 * CHUNK_BYTES, block, BLOCK, 0), (ssize_t)BLOCK);
+	reaper_settle(&rig);
+	ck_assert_int_eq(rig_read(&rig, a, 17 * CHUNK_BYTES, got, BLOCK), (ssize_t)BLOCK);
+	ck_assert_mem_eq(got, block, BLOCK);
+	if (_i)
+		ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	ck_assert_uint_eq(rig_used(&rig), 3000);
+	rig_forget(&rig, a);
+	reaper_settle(&rig);
+	ck_assert_uint_eq(rig_used(&rig), 0);
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -214,5 +258,6 @@ int main(void)
 
 	add(suite, "removed", removed_with_a_cut, 2);
 	add(suite, "times", times_leave_cuts_alone, 1);
+	add(suite, "orphan", orphan_is_used_again, 2);
 	return unit_run_suite(suite);
 }
