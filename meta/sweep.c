@@ -18,6 +18,7 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "meta/charge.h"
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
 #include "meta/sysrec.h"
@@ -201,11 +202,29 @@ static int sweep_maps_some(struct sweep *s)
 
 /* ---- ns ---- */
 
+/* What a record was charged for. One that is damaged was counted nowhere, by fsck.nvfs either. */
+static void uncount_ns(const uint8_t *key, size_t key_len, const void *value, size_t len, struct counters_rec *delta)
+{
+	struct ns_key k;
+	struct inode_rec inode;
+	struct size_rec size;
+
+	if (ns_key_parse(key, key_len, &k) || is_whiteout(value, len))
+		return;
+	if (k.type == REC_INODE && !inode_rec_decode(value, len, &inode)) {
+		delta->inodes_born--;
+		delta->meta_born -= inode_charge(&inode);
+	} else if (k.type == REC_SIZE && !size_rec_decode(value, len, &size)) {
+		delta->meta_born -= size.is_inline;
+	}
+}
+
 static int sweep_ns_some(struct sweep *s)
 {
 	uint8_t first[4], from[KEY_MAX];
 	cleanup_db_iter struct db_iter *iter = tree_iter(s, DB_NS, first);
 	struct ns_key parsed = { .ino = s->rec.sweep_ino };
+	struct counters_rec delta = { 0 };
 	unsigned count = 0;
 	int r;
 
@@ -216,19 +235,23 @@ static int sweep_ns_some(struct sweep *s)
 	put_be32(from, s->tree);
 	put_be64(from + 4, s->rec.sweep_ino);
 	for (db_iter_seek(iter, from, 12); db_iter_valid(iter) && count < BATCH_RECORDS; db_iter_next(iter)) {
-		size_t key_len;
+		size_t key_len, len;
 		const uint8_t *key = db_iter_key(iter, &key_len);
+		const void *value;
 
 		if (!own_key(s, key, key_len))
 			continue;
 		if (key_len >= 12)
 			parsed.ino = get_be64(key + 4);
+		value = db_iter_value(iter, &len);
+		uncount_ns(key, key_len, value, len, &delta);
 		db_batch_delete(s->pool->db, s->batch, DB_NS, key, key_len);
 		count++;
 	}
 	r = db_iter_error(iter);
 	if (r || !count)
 		return r;
+	sysrec_add_counters(s->pool->db, s->batch, s->tree, s->node, &delta);
 	set_cursor(s, SWEEP_NS, parsed.ino <= INO_MAX ? parsed.ino : 0, 0);
 	r = write_batch(s);
 	return r ? r : 1;

@@ -243,6 +243,34 @@ START_TEST(orphan_is_used_again)
 }
 END_TEST
 
+/* ---- Deleted subvolumes ---- */
+
+START_TEST(sweep_is_clean_at_any_moment)
+{
+	struct rig rig;
+	char name[16];
+
+	rig_make(&rig, NULL);
+	for (unsigned i = 0; i < 1500; i++) {
+		uint64_t ino;
+
+		snprintf(name, sizeof(name), "f%u", i);
+		ino = rig_create(&rig, name);
+		ck_assert_int_eq(rig_write(&rig, ino, 0, block, i & 1 ? 100 : BLOCK, 0), i & 1 ? 100 : (ssize_t)BLOCK);
+	}
+	ck_assert_int_eq(subvol_close(rig.sv), 0);
+	rig.sv = NULL;
+	states_begin(&rig, 1);
+	ck_assert_int_eq(subvol_delete(rig.pool, "vol", NULL, 0), 0);
+	do {
+		usleep(500);
+		pool_commit_wait(rig.pool);
+	} while (subvol_sweeps_left(rig.pool));
+	states_check(&rig, "while it was swept");
+	rig_free(&rig);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -259,5 +287,6 @@ int main(void)
 	add(suite, "removed", removed_with_a_cut, 2);
 	add(suite, "times", times_leave_cuts_alone, 1);
 	add(suite, "orphan", orphan_is_used_again, 2);
+	add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
 	return unit_run_suite(suite);
 }
