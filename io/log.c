@@ -4,16 +4,20 @@
 #include "io/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define LOG_LINE_BYTES 2048
 
 static _Atomic int max_level = LOG_LEVEL_INFO;
 static const char *_Atomic program = "nvfs";
-static _Atomic int is_tty = -1;		/* -1 until the first line asks */
+static _Atomic int is_journal = -1;	/* -1 until the first line asks */
 static log_sink_fn sink_fn;		/* set while only one thread runs */
 static void *sink_arg;
 
@@ -29,6 +33,13 @@ int log_enabled(enum log_level level)
 
 void log_set_ident(const char *ident)
 {
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
 	atomic_store(&program, ident);
 }
 
@@ -38,13 +49,25 @@ void log_set_sink(log_sink_fn sink, void *arg)
 	sink_arg = arg;
 }
 
-static int stderr_is_tty(void)
+/* The variable is inherited by programs whose stderr is something else: it names the stream. */
+static int names_stderr(const char *stream)
 {
-	int known = atomic_load_explicit(&is_tty, memory_order_relaxed);
+	char own[64];
+	struct stat st;
+
+	if (!stream || fstat(STDERR_FILENO, &st))
+		return 0;
+	snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	return strcmp(own, stream) == 0;
+}
+
+static int stderr_is_journal(void)
+{
+	int known = atomic_load_explicit(&is_journal, memory_order_relaxed);
 
 	if (known < 0) {
-		known = isatty(STDERR_FILENO);
-		atomic_store_explicit(&is_tty, known, memory_order_relaxed);
+		known = names_stderr(getenv("JOURNAL_STREAM"));
+		atomic_store_explicit(&is_journal, known, memory_order_relaxed);
 	}
 	return known;
 }
@@ -54,10 +77,10 @@ static size_t put_prefix(enum log_level level, char *buf, size_t room)
 {
 	int n;
 
-	if (stderr_is_tty())
-		n = snprintf(buf, room, "%s: ", atomic_load(&program));
-	else
+	if (stderr_is_journal())
 		n = snprintf(buf, room, "<%d>", (int)level);
+	else
+		n = snprintf(buf, room, "%s: ", atomic_load(&program));
 	return (size_t)n < room ? (size_t)n : room - 1;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One line per event, to stderr. On a terminal it is read by a person: "nvfsd: text". Anywhere
- * else it goes to a journal, which takes the level from a leading "<3>" (sd-daemon(3)).
+ * One line per event, to stderr: "nvfsd: text" for people, and with the level, "<3>text" (sd-daemon(3)), where
+ * stderr is the journal's (JOURNAL_STREAM in systemd.exec(5)).
  *
  * All functions may be called from any thread, and none changes errno. They must not be called
  * from a signal handler.
@@ -37,7 +37,10 @@ void log_msgv(enum log_level level, const char *fmt, va_list ap)
 void log_set_level(enum log_level level);
 int log_enabled(enum log_level level);
 
-/* The program's name in front of a line on a terminal; the string must stay valid. */
+/*
+ * The program's name in front of a line for people; the string must stay valid. A program's first call: it also
+ * sees that descriptors 0 to 2 are open, so that no device gets the number of stderr.
+ */
 void log_set_ident(const char *ident);
 
 /*

@@ -4,7 +4,11 @@
 #include "io/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/unit/unit.h"
@@ -72,13 +76,46 @@ static ssize_t through_a_pipe(const char *text, char *got, size_t room)
 	return n;
 }
 
-START_TEST(a_journal_gets_the_level)
+START_TEST(people_get_the_name)
 {
 	char got[64] = "";
-	ssize_t n = through_a_pipe("disk is full", got, sizeof(got) - 1);
 
-	ck_assert_int_eq(n, (int)strlen("<3>disk is full\n"));
+	log_set_ident("nvfsd");
+	setenv("JOURNAL_STREAM", "1:1", 1);
+	through_a_pipe("disk is full", got, sizeof(got) - 1);
+	ck_assert_str_eq(got, "nvfsd: disk is full\n");
+}
+END_TEST
+
+START_TEST(a_journal_gets_the_level)
+{
+	char name[] = "/tmp/nvfs-log-XXXXXX", got[64] = "", stream[64];
+	int fd = mkstemp(name);
+	struct stat st;
+
+	ck_assert_int_ge(fd, 0);
+	unlink(name);
+	ck_assert_int_eq(fstat(fd, &st), 0);
+	snprintf(stream, sizeof(stream), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+	setenv("JOURNAL_STREAM", stream, 1);
+	dup2(fd, STDERR_FILENO);
+	log_error("disk is full");
+	ck_assert_int_gt(pread(fd, got, sizeof(got) - 1, 0), 0);
 	ck_assert_str_eq(got, "<3>disk is full\n");
+	close(fd);
+}
+END_TEST
+
+START_TEST(no_device_becomes_stderr)
+{
+	int fd;
+
+	close(STDIN_FILENO);
+	close(STDERR_FILENO);
+	log_set_ident("nvfsd");
+	fd = dup(STDOUT_FILENO);
+	ck_assert_int_gt(fd, STDERR_FILENO);
+	ck_assert_int_ge(fcntl(STDERR_FILENO, F_GETFD), 0);
 }
 END_TEST
 
@@ -101,5 +138,6 @@ END_TEST
 int main(void)
 {
 	return unit_run("log", levels_above_the_limit_are_dropped, errno_is_kept,
-			a_journal_gets_the_level, a_long_line_is_cut_and_still_one_line, NULL);
+			people_get_the_name, a_journal_gets_the_level, no_device_becomes_stderr,
+			a_long_line_is_cut_and_still_one_line, NULL);
 }
