@@ -261,8 +261,11 @@ static int go_to_background(int *ready_fd)
 		_exit(waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status)
 									    : 1);
 	}
-	close(fds[0]);
-	*ready_fd = fds[1];
+	/* What the caller had open is none of ours: a daemon must not keep its locks and pipes. */
+	if (dup2(fds[1], STDERR_FILENO + 1) < 0)
+		_exit(1);
+	close_range(STDERR_FILENO + 2, ~0u, 0);
+	*ready_fd = STDERR_FILENO + 1;
 	setsid();
 	return chdir("/") ? -errno : 0;
 }

@@ -311,15 +311,15 @@ static void on_ready(struct supervisor *s)
 {
 	s->ready = true;
 	s->ready_at = now();
+	if (s->ready_fd >= 0) {
+		syslog_take_over();
+		if (write(s->ready_fd, "", 1) != 1)
+			log_warn("pool %s: who started nvfsd did not wait for it", s->pool);
+		close(s->ready_fd);
+		s->ready_fd = -1;
+	}
 	log_info("pool %s is served", s->pool);
 	notify("READY=1");
-	if (s->ready_fd < 0)
-		return;
-	if (write(s->ready_fd, "", 1) != 1)
-		log_warn("pool %s: who started nvfsd did not wait for it", s->pool);
-	close(s->ready_fd);
-	s->ready_fd = -1;
-	syslog_take_over();
 }
 
 /* False at the end of the channel. */
@@ -465,6 +465,7 @@ static int block_signals(void)
 	sigaddset(&set, SIGCHLD);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, there is nobody to wait for */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	return signalfd(-1, &set, SFD_CLOEXEC);
 }

@@ -124,6 +124,9 @@ int worker_run(const struct poolconf *conf, bool restart, bool to_syslog)
 	void *area = map_area(conf);
 
 	ignore_signals();
+	/* The first one's failure is for who started nvfsd; then nobody listens there any more. */
+	if (to_syslog && restart)
+		syslog_take_over();
 	if (!area || server_start(&w.server, conf, area, WORKER_CHANNEL_FD, restart))
 		return 1;
 	/* Before the first client can be answered: who saw an answer knows that there was a worker. */
@@ -132,7 +135,7 @@ int worker_run(const struct poolconf *conf, bool restart, bool to_syslog)
 		server_stop(&w.server);
 		return 1;
 	}
-	if (to_syslog)
+	if (to_syslog && !restart)
 		syslog_take_over();
 	wait_for_stop();
 	return stop_worker(&w) ? 1 : 0;
