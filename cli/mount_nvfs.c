@@ -19,6 +19,7 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include "cli/mounted.h"
 #include "cli/report.h"
 #include "cli/serve.h"
 #include "io/cleanup.h"
@@ -28,8 +29,9 @@ enum { EX_USAGE_ = 1, EX_SYSERR = 2, EX_FAIL = 32 };
 
 struct mount_args {
 	const char *source, *dir;
-	unsigned long flags;
-	bool writeback, parallel_dio, fake;
+	int dir_fd;
+	unsigned long flags, given; /* given: those that an option set or cleared */
+	bool writeback, parallel_dio, fake, no_table;
 };
 
 static const struct {
@@ -49,17 +51,28 @@ static const struct {
 	{"noexec", MS_NOEXEC, 0},
 	{"sync", MS_SYNCHRONOUS, 0},
 	{"async", 0, MS_SYNCHRONOUS},
-	{"dirsync", MS_DIRSYNC, 0},
 	{"noatime", MS_NOATIME, 0},
 	{"relatime", 0, MS_NOATIME},
 	{"nodiratime", MS_NODIRATIME, 0},
+	{"nosymfollow", MS_NOSYMFOLLOW, 0},
+	{"symfollow", 0, MS_NOSYMFOLLOW},
 	{"diratime", 0, MS_NODIRATIME},
 	{"remount", MS_REMOUNT, 0},
 };
 
-/* For mount(8), systemd and fstab(5) only. */
+/* For mount(8), systemd and fstab(5) only, or what is so anyway. */
 static const char *const ignored_options[] = {
 	"defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "owner", "group", "nogroup",
+	"silent", "loud", "lazytime", "nolazytime", "nostrictatime", "nomand", "noiversion",
+};
+
+/* What would promise more than is kept. */
+static const struct {
+	const char *name, *instead;
+} refused_options[] = {
+	{"dirsync", "names are committed every 4 s; fsync(2) of a directory commits them at once"},
+	{"strictatime", "what the page cache answers does not reach nvfs; relatime is what there is"},
+	{"mand", "Linux has no mandatory locks any more"},
 };
 
 static bool take_flag(const char *opt, struct mount_args *a)
@@ -68,6 +81,7 @@ static bool take_flag(const char *opt, struct mount_args *a)
 		if (strcmp(opt, flag_options[i].name) == 0) {
 			a->flags |= flag_options[i].set;
 			a->flags &= ~flag_options[i].clear;
+			a->given |= flag_options[i].set | flag_options[i].clear;
 			return true;
 		}
 	}
@@ -81,9 +95,12 @@ static const char *const fuse_options[] = {
 
 static bool ignored(const char *opt)
 {
-	for (size_t i = 0; i < sizeof(fuse_options) / sizeof(fuse_options[0]); i++)
-		if (strncmp(opt, fuse_options[i], strlen(fuse_options[i])) == 0)
+	for (size_t i = 0; i < sizeof(fuse_options) / sizeof(fuse_options[0]); i++) {
+		size_t len = strlen(fuse_options[i]);
+
+		if (strncmp(opt, fuse_options[i], len) == 0 && (fuse_options[i][len - 1] == '=' || !opt[len]))
 			return true;
+	}
 	if (strncmp(opt, "x-", 2) == 0 || strncmp(opt, "comment=", 8) == 0)
 		return true;
 	for (size_t i = 0; i < sizeof(ignored_options) / sizeof(ignored_options[0]); i++)
@@ -96,6 +113,9 @@ static void take_option(const char *opt, struct mount_args *a)
 {
 	if (!*opt || take_flag(opt, a) || ignored(opt))
 		return;
+	for (size_t i = 0; i < sizeof(refused_options) / sizeof(refused_options[0]); i++)
+		if (strcmp(opt, refused_options[i].name) == 0)
+			die(EX_USAGE_, "no option \"%s\": %s", opt, refused_options[i].instead);
 	if (strcmp(opt, "writeback") == 0)
 		a->writeback = true;
 	else if (strcmp(opt, "parallel_dio") == 0)
@@ -124,7 +144,10 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 		case 'f':
 			a->fake = true;
 			break;
-		case 's': case 'n': case 'v': case 'N': case 't':
+		case 'n':
+			a->no_table = true;
+			break;
+		case 's': case 'v': case 'N': case 't':
 			break;
 		case 'V':
 			puts("mount.nvfs " PACKAGE_VERSION);
@@ -139,28 +162,57 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 	a->dir = argv[optind + 1];
 }
 
-/* Its absolute path, which the daemon shows and others compare with the kernel's; the caller's. */
-static char *check_directory(const char *dir)
+static const char *directory_error(int err)
 {
-	struct stat st;
-	char *real;
+	switch (err) {
+	case ENOENT:
+		return "it does not exist; make it first, with mkdir -p";
+	case ENOTDIR:
+		return "it is not a directory; a subvolume is mounted on one";
+	case ENOTCONN:
+	case ECONNABORTED:
+		return "a mount whose daemon is gone is still there; unmount that first";
+	default:
+		return strerror(err);
+	}
+}
 
-	if (stat(dir, &st))
-		die(EX_FAIL, errno == ENOENT ? "%s does not exist; make it first: mkdir -p %s" : "%s: cannot look at it",
-		    dir, dir);
-	if (!S_ISDIR(st.st_mode))
-		die(EX_FAIL, "%s is not a directory; a subvolume is mounted on one", dir);
-	real = realpath(dir, NULL);
+/*
+ * Open it and give its absolute path (the caller's), which the daemon shows and others compare with the kernel's. The
+ * descriptor is what is mounted on: starting a daemon takes time, in which somebody could put a link in the path.
+ */
+static char *open_directory(struct mount_args *a)
+{
+	char *real = NULL;
+	struct statfs sf;
+
+	a->dir_fd = open(a->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* Attributes of a dead mount may be cached; statfs(2) asks its server. */
+	if (a->dir_fd >= 0 && fstatfs(a->dir_fd, &sf) == 0)
+		real = realpath(a->dir, NULL);
 	if (!real)
-		die(EX_FAIL, "%s: %s", dir, strerror(errno));
+		die(EX_FAIL, "%s: %s", a->dir, directory_error(errno));
 	return real;
+}
+
+/* Of a path that is no UTF-8, as JSON wants it: what people still recognise. */
+static json_t *path_text(const char *path)
+{
+	json_t *text = json_string(path);
+	cleanup_free char *copy = text ? NULL : strdup(path);
+
+	for (char *c = copy; c && *c; c++)
+		if (*c & 0x80)
+			*c = '?';
+	return text ? text : json_string(copy);
 }
 
 /* A session for this subvolume on fd; the reply says what mount(2) is to be given. */
 static json_t *request_mount(struct client *c, const struct mount_args *a, const char *subvolume, int fd)
 {
-	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:s, s:b, s:b, s:b, s:b}", "op", "mount", "subvolume",
-						   subvolume, "target", a->dir, "read_only", !!(a->flags & MS_RDONLY),
+	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:o, s:b, s:b, s:b, s:b}", "op", "mount", "subvolume",
+						   subvolume, "target", path_text(a->dir), "read_only",
+						   !!(a->flags & MS_RDONLY),
 						   "writeback", a->writeback, "parallel_dio", a->parallel_dio,
 						   "noatime", !!(a->flags & MS_NOATIME));
 
@@ -200,34 +252,86 @@ static void set_read_ahead(const char *dir, json_int_t kib)
 		fprintf(f, "%lld\n", (long long)kib);
 }
 
-static void mount_it(const struct mount_args *a, const char *data_options, const char *type, int fd)
+/* What is mounted on: the directory that was opened, or its path where /proc is not mounted. */
+static const char *mount_target(const struct mount_args *a, char *buf, size_t len)
+{
+	snprintf(buf, len, "/proc/self/fd/%d", a->dir_fd);
+	return access(buf, F_OK) ? a->dir : buf;
+}
+
+static void mount_it(const struct mount_args *a, const char *source, const char *data_options, const char *type, int fd)
 {
 	cleanup_free char *data = NULL;
+	char target[40];
 
 	if (asprintf(&data, "fd=%d,%s", fd, data_options) < 0)
 		die(EX_SYSERR, "out of memory");
-	if (mount(a->source, a->dir, type, a->flags, data)) {
+	if (mount(source, mount_target(a, target, sizeof(target)), type, a->flags, data)) {
 		if (errno == EPERM)
 			die(EX_FAIL, "mounting needs root (CAP_SYS_ADMIN)");
 		die(EX_FAIL, "mount(2) on %s: %s", a->dir, strerror(errno));
 	}
 	check_mounted(a);
+	if (!a->no_table)
+		mounted_note(source, a->dir);
 }
 
-/* What was allowed when it was mounted stays allowed; mount(8) has no word for it. */
+/* ---- Remount ---- */
+
+static bool opened_read_only(struct client *client, const char *subvolume)
+{
+	json_t *reply = NULL;
+	bool read_only = false;
+
+	if (client_call(client, json_pack("{s:s, s:s}", "op", "subvolume.show", "name", subvolume), -1, &reply) == 0)
+		read_only = json_is_true(json_object_get(json_object_get(reply, "subvolume"), "read_only"));
+	json_decref(reply);
+	return read_only;
+}
+
+/*
+ * mount(8) gives the options that were there before and the new ones. What was allowed when it was mounted stays allowed unless an option
+ * says otherwise: there is no word for it among mount(8)'s own.
+ */
+static unsigned long remount_flags(const struct mount_args *a, const struct statvfs *now)
+{
+	const unsigned long kept = (MS_NOSUID | MS_NODEV | MS_NOATIME) & ~a->given;
+
+	_Static_assert((int)ST_NOSUID == (int)MS_NOSUID && (int)ST_NODEV == (int)MS_NODEV &&
+			       (int)ST_NOATIME == (int)MS_NOATIME, "the same bits");
+	return (a->flags & ~kept) | (now->f_flag & kept);
+}
+
 static void remount(const struct mount_args *a)
 {
-	unsigned long flags = a->flags;
+	cleanup_free char *subvolume = NULL;
+	struct client *client;
+	struct mounted m;
 	struct statvfs now;
+	unsigned long flags;
+	char why[512];
 
+	if (mounted_find(a->dir, &m, why, sizeof(why)))
+		die(EX_FAIL, "%s", why);
 	if (statvfs(a->dir, &now))
 		die(EX_FAIL, "%s: %s", a->dir, strerror(errno));
-	if (!(now.f_flag & ST_NOSUID))
-		flags &= ~(unsigned long)MS_NOSUID;
-	if (!(now.f_flag & ST_NODEV))
-		flags &= ~(unsigned long)MS_NODEV;
+	flags = remount_flags(a, &now);
+	if ((flags ^ now.f_flag) & MS_NOATIME)
+		die(EX_FAIL, "%s: noatime is decided when it is mounted; unmount it and mount it again", a->dir);
+	if (mounted_reach(&m, 0, &client, &subvolume, why, sizeof(why)))
+		die(EX_FAIL, "%s: %s", a->dir, why);
+	if (!(flags & MS_RDONLY) && opened_read_only(client, subvolume))
+		die(EX_FAIL, "%s was mounted read-only, and its daemon opened it so; unmount it and mount it again", a->dir);
+	if (a->fake)
+		return;
 	if (mount(a->source, a->dir, NULL, flags, NULL))
 		die(EX_FAIL, "remounting %s: %s", a->dir, strerror(errno));
+	if (flags & MS_RDONLY &&
+	    client_call(client, json_pack("{s:s, s:s}", "op", "unmount.prepare", "subvolume", subvolume), -1, NULL))
+		die(EX_FAIL, "%s is read-only now, but not everything could be written: %s", a->dir,
+		    client_message(client));
+	client_close(client);
+	mounted_free(&m);
 }
 
 static int open_fuse(void)
@@ -249,7 +353,7 @@ int main(int argc, char **argv)
 	json_t *reply;
 
 	parse_args(argc, argv, &a);
-	cleanup_free char *dir = check_directory(a.dir);
+	cleanup_free char *dir = open_directory(&a);
 	a.dir = dir;
 	if (a.flags & MS_REMOUNT) {
 		remount(&a);
@@ -264,7 +368,10 @@ int main(int argc, char **argv)
 		die(EX_FAIL, "%s", why);
 	cleanup_fd int fd = open_fuse();
 	reply = request_mount(client, &a, subvolume, fd);
-	mount_it(&a, json_string_value(json_object_get(reply, "mount_options")),
+	/* The source as it was given is what mount -a compares; one that depends on where we stand says nothing later. */
+	if (ref.devices && a.source[0] != '/')
+		a.source = json_string_value(json_object_get(reply, "source"));
+	mount_it(&a, a.source, json_string_value(json_object_get(reply, "mount_options")),
 		 json_string_value(json_object_get(reply, "type")), fd);
 	set_read_ahead(a.dir, json_integer_value(json_object_get(reply, "read_ahead_kb")));
 	json_decref(reply);

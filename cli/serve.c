@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,8 +22,10 @@
 static int run(char *const argv[])
 {
 	int status;
-	pid_t pid = fork();
+	pid_t pid;
 
+	signal(SIGCHLD, SIG_DFL); /* whose parent ignored it could not wait */
+	pid = fork();
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
@@ -37,29 +43,59 @@ static bool systemd_runs(void)
 	return access("/run/systemd/system", F_OK) == 0;
 }
 
+static int make_run_dir(void)
+{
+	return mkdir(NVFS_RUN_DIR, 0755) && errno != EEXIST ? -errno : 0;
+}
+
+/* nvfs.conf(5) separates devices by blanks. */
+static bool can_be_configured(const char *path)
+{
+	for (; *path; path++)
+		if (isspace((unsigned char)*path))
+			return false;
+	return true;
+}
+
+static int write_devices(FILE *f, char *const *devices)
+{
+	fputs("devices =", f);
+	for (; *devices; devices++) {
+		if (!can_be_configured(*devices))
+			return -EILSEQ;
+		fprintf(f, " %s", *devices);
+	}
+	fputc('\n', f);
+	return fflush(f) ? -errno : 0;
+}
+
 /*
  * The unit reads /etc/nvfs/POOL.conf. For a pool that was named by its devices and has no such file, one that lasts until the next
- * boot says where it is.
+ * boot says where it is. It is put in place whole: somebody else may start the same pool.
  */
 static int write_runtime_config(const struct pool_ref *ref)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], temporary[PATH_MAX];
 	cleanup_file FILE *f = NULL;
+	int rc;
 
 	snprintf(path, sizeof(path), "%s/%s.conf", NVFS_CONF_DIR, ref->pool);
 	if (!ref->devices || access(path, F_OK) == 0)
 		return 0;
-	if (mkdir(NVFS_RUN_DIR, 0755) && errno != EEXIST)
-		return -errno;
+	rc = make_run_dir();
+	if (rc)
+		return rc;
 	snprintf(path, sizeof(path), "%s/%s.conf", NVFS_RUN_DIR, ref->pool);
-	f = fopen(path, "we");
+	snprintf(temporary, sizeof(temporary), "%s/%s.conf.%d", NVFS_RUN_DIR, ref->pool, (int)getpid());
+	f = fopen(temporary, "we");
 	if (!f)
 		return -errno;
-	fputs("devices =", f);
-	for (char **d = ref->devices; *d; d++)
-		fprintf(f, " %s", *d);
-	fputc('\n', f);
-	return fflush(f) ? -errno : 0;
+	rc = write_devices(f, ref->devices);
+	if (!rc && rename(temporary, path))
+		rc = -errno;
+	if (rc)
+		unlink(temporary);
+	return rc;
 }
 
 static int start_by_systemd(const struct pool_ref *ref, char *why, size_t len)
@@ -68,10 +104,12 @@ static int start_by_systemd(const struct pool_ref *ref, char *why, size_t len)
 	char *const argv[] = {program, verb, unit, NULL};
 	int rc = write_runtime_config(ref);
 
-	if (rc) {
+	if (rc == -EILSEQ)
+		snprintf(why, len, "the path of a device has a blank, which nvfs.conf(5) cannot name; rename it or make a link to it");
+	else if (rc)
 		snprintf(why, len, "cannot write %s/%s.conf: %s", NVFS_RUN_DIR, ref->pool, strerror(-rc));
+	if (rc)
 		return rc;
-	}
 	snprintf(unit, sizeof(unit), "nvfsd@%s.service", ref->pool);
 	rc = run(argv);
 	if (rc == 0)
@@ -98,6 +136,21 @@ static void daemon_path(char *path, size_t len)
 	snprintf(path, len, "%s/nvfsd", NVFS_SBIN_DIR);
 }
 
+/* Held by who starts a daemon: of several mounts at once the first starts it and the others find it. */
+static int lock_start(const char *pool)
+{
+	char path[PATH_MAX];
+	int fd;
+
+	if (make_run_dir())
+		return -1;
+	snprintf(path, sizeof(path), "%s/%s.start", NVFS_RUN_DIR, pool);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd >= 0)
+		flock(fd, LOCK_EX);
+	return fd;
+}
+
 static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 {
 	char path[PATH_MAX];
@@ -122,23 +175,35 @@ static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 	return -ECONNREFUSED;
 }
 
+static int start_and_connect(const struct pool_ref *ref, struct client **out, char *why, size_t why_len)
+{
+	cleanup_fd int lock = -1;
+	char path[PATH_MAX];
+	int rc;
+
+	poolconf_path(ref->pool, path, sizeof(path));
+	if (!ref->devices && access(path, F_OK)) {
+		snprintf(why, why_len, "nobody serves a pool %s and no %s says where it is; name its device or file instead",
+			 ref->pool, path);
+		return -ENOENT;
+	}
+	lock = lock_start(ref->pool);
+	rc = client_connect(ref->pool, out);
+	if (rc != -ESRCH)
+		return rc;
+	rc = systemd_runs() ? start_by_systemd(ref, why, why_len) : start_daemon(ref, why, why_len);
+	return rc ? rc : client_connect(ref->pool, out);
+}
+
 int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len)
 {
 	int rc = client_connect(ref->pool, out);
-	char path[PATH_MAX];
 
-	if (rc == -ESRCH && start) {
-		poolconf_path(ref->pool, path, sizeof(path));
-		if (!ref->devices && access(path, F_OK)) {
-			snprintf(why, why_len, "nobody serves a pool %s and no %s says where it is; name its device or file instead",
-				 ref->pool, path);
-			return -ENOENT;
-		}
-		rc = systemd_runs() ? start_by_systemd(ref, why, why_len) : start_daemon(ref, why, why_len);
-		if (rc)
-			return rc;
-		rc = client_connect(ref->pool, out);
-	}
+	*why = '\0';
+	if (rc == -ESRCH && start)
+		rc = start_and_connect(ref, out, why, why_len);
+	if (rc && *why)
+		return rc;
 	if (rc == -ESRCH)
 		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool,
 			 ref->pool);

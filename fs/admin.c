@@ -104,12 +104,12 @@ static json_t *subvolume_object(struct server *s, const struct subvol_info *info
 	const struct subvol_rec *rec = &info->rec;
 
 	search.object = json_pack(
-		"{s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b}", "name", text(name, strlen(name)), "id",
+		"{s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "name", text(name, strlen(name)), "id",
 		(json_int_t)rec->tree, "size_bytes", BYTES(rec->size_blocks), "used_bytes",
 		BYTES(info->used_blocks), "inodes", (json_int_t)rec->inodes_max, "used_inodes",
 		(json_int_t)info->used_inodes, "thin", !(rec->flags & SUBVOL_RESERVED),
 		"compression", rec->compression ? "lz4" : "off", "created_ns",
-		(json_int_t)rec->created_ns, "mounted", 0);
+		(json_int_t)rec->created_ns, "mounted", 0, "leaving", server_is_leaving(s, name));
 	if (search.object)
 		server_each_volume(s, add_mount, &search);
 	return search.object;

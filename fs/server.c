@@ -372,6 +372,13 @@ void server_settle(struct server *s, const char *subvolume)
 		pthread_cond_wait(&s->changed, &s->lock);
 }
 
+bool server_is_leaving(struct server *s, const char *subvolume)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
+
+	return any_leaving(s, subvolume);
+}
+
 /* ---- Mount ---- */
 
 static struct volume *find_volume(struct server *s, const char *name)

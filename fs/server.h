@@ -108,6 +108,9 @@ void server_abandon(struct server *s, uint32_t number);
  */
 void server_settle(struct server *s, const char *subvolume);
 
+/* Whether it is unmounted everywhere and not yet closed. */
+bool server_is_leaving(struct server *s, const char *subvolume);
+
 /* Write back and commit a mounted subvolume: 0, -ENOENT when it is not mounted, or the error. NULL: all of them and the pool. */
 int server_sync(struct server *s, const char *subvolume);
 

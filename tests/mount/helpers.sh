@@ -111,9 +111,168 @@ bind_mounts_are_views_of_it() {
 	umount "$WORK/mnt"
 }
 
+remount_changes_what_it_says() {
+	mount -t nvfs -o allow_suid,allow_dev "$POOL:data" "$WORK/mnt"
+	mount -o remount,nosuid "$WORK/mnt"
+	[[ $(options_of "$WORK/mnt") == *nosuid* ]]
+	[[ $(options_of "$WORK/mnt") != *nodev* ]]
+	fails mount -o remount,noatime "$WORK/mnt" 2>err
+	grep -q noatime err
+	mount -f -o remount,ro "$WORK/mnt"
+	touch "$WORK/mnt/not-read-only"
+	umount "$WORK/mnt"
+	# The daemon opened it read-only: there is no way to write.
+	mount -t nvfs -o ro "$POOL:data" "$WORK/mnt"
+	fails mount -o remount,rw "$WORK/mnt" 2>err
+	grep -q read-only err
+	umount "$WORK/mnt"
+}
+
+remount_leaves_other_filesystems_alone() {
+	mkdir -p "$WORK/foreign"
+	mount -t tmpfs none "$WORK/foreign"
+	fails mount.nvfs "$POOL:data" "$WORK/foreign" -o remount,ro 2>err
+	grep -q tmpfs err
+	touch "$WORK/foreign/f"
+	umount "$WORK/foreign"
+}
+
+options_that_would_promise_more_are_refused() {
+	local option
+	for option in dirsync strictatime mand; do
+		fails mount -t nvfs -o $option "$POOL:data" "$WORK/mnt" 2>err
+		grep -q "$option" err
+	done
+	mount -t nvfs -o sync,lazytime,nosymfollow,x-systemd.requires=x,_netdev,nofail,user "$POOL:data" "$WORK/mnt"
+	umount "$WORK/mnt"
+}
+
+# Of an absolute path umount(8) looks no further than statfs(2) unless it is told to.
+umount_runs_the_helper() {
+	local helper=$WORK/sbin/umount.fuse.nvfs
+	ln -sfn "$(readlink -f "$helper")" real-umount
+	rm "$helper"
+	printf '#!/bin/sh\necho ran >>"%s/helper-ran"\nexec "%s/real-umount" "$@"\n' "$PWD" "$PWD" >"$helper"
+	chmod +x "$helper"
+	mount -t nvfs "$POOL:data" "$WORK/mnt"
+	umount "$WORK/mnt"
+	same "$(cat helper-ran)" ran
+	fails grep -q "$WORK/mnt" /run/mount/utab
+}
+
+umount_knows_what_had_no_name() {
+	mount -t nvfs "$POOL_FILE" "$WORK/mnt"
+	nvfs subvolume create "$POOL:second" --size 8M
+	umount "$WORK/mnt" 2>err
+	cat err
+	[ ! -s err ]
+	nvfs subvolume delete "$POOL:second"
+}
+
+umount_works_from_elsewhere() {
+	cd "$(dirname "$POOL_FILE")"
+	mount -t nvfs "./$(basename "$POOL_FILE"):data" "$WORK/mnt"
+	cd /
+	umount "$WORK/mnt" 2>"$WORK/err"
+	[ ! -s "$WORK/err" ]
+}
+
+# It cannot be closed then, and nobody has to wait for that.
+umount_leaves_another_namespace_its_mount() {
+	local holder
+	mount -t nvfs "$POOL:data" "$WORK/mnt"
+	unshare --mount --propagation private sleep 60 &
+	holder=$!
+	sleep 0.5
+	timeout 30 umount "$WORK/mnt"
+	kill $holder
+	wait $holder || :
+	fails mountpoint -q "$WORK/mnt"
+}
+
+umount_by_force_needs_no_answer() {
+	local worker
+	mount -t nvfs "$POOL:data" "$WORK/mnt"
+	worker=$(nvfs pool show "$POOL" --json | sed -nE 's/.*"worker_pid": *([0-9]+).*/\1/p')
+	kill -STOP "$worker"
+	timeout 60 umount -f "$WORK/mnt" 2>err || { kill -CONT "$worker"; return 1; }
+	kill -CONT "$worker"
+	cat err
+	grep -q 'not everything could be written' err
+	fails mountpoint -q "$WORK/mnt"
+}
+
+mount_point_may_have_any_name() {
+	local dir=$WORK/$'m\xff\xe4'
+	mkdir "$dir"
+	mount -t nvfs "$POOL:data" "$dir"
+	echo x >"$dir/f"
+	umount "$dir"
+	rmdir "$dir"
+}
+
+# pool_of_its_own: $own, stopped, with the subvolumes a and b.
+pool_of_its_own() {
+	own=$POOL-$1
+	own_file=$WORK/$own.img
+	mkfs.nvfs --quiet --name "$own" --size 128M "$own_file"
+	nvfs pool start "$own_file"
+	nvfs subvolume create "$own:a" --size 8M >/dev/null
+	nvfs subvolume create "$own:b" --size 8M >/dev/null
+	nvfs pool stop "$own"
+	mkdir -p "$WORK/mnt-a" "$WORK/mnt-b"
+}
+
+mounts_at_once_start_one_daemon() {
+	local a b
+	pool_of_its_own once
+	mount -t nvfs "$own_file:a" "$WORK/mnt-a" &
+	a=$!
+	mount -t nvfs "$own_file:b" "$WORK/mnt-b" &
+	b=$!
+	wait $a
+	wait $b
+	umount "$WORK/mnt-a" "$WORK/mnt-b"
+	nvfs pool stop "$own"
+}
+
+daemon_keeps_nothing_of_its_starter() {
+	local said
+	pool_of_its_own starter
+	exec 9>lock
+	flock -n 9
+	said=$(mount -t nvfs "$own_file:a" "$WORK/mnt-a" 2>&1)
+	same "$said" ""
+	exec 9>&-
+	flock -n lock true
+	umount "$WORK/mnt-a"
+	nvfs pool stop "$own"
+}
+
+dead_mount_says_what_to_do() {
+	local worker
+	pool_of_its_own dead
+	mount -t nvfs "$own_file:a" "$WORK/mnt-a"
+	worker=$(nvfs pool show "$own" --json | sed -nE 's/.*"worker_pid": *([0-9]+).*/\1/p')
+	kill -KILL "$worker"
+	while stat "$WORK/mnt-a" >/dev/null 2>&1; do sleep 0.1; done
+	fails mount -t nvfs "$own_file:a" "$WORK/mnt-a" 2>err
+	cat err
+	grep -q 'unmount that first' err
+	umount "$WORK/mnt-a"
+	mount -t nvfs "$own_file:a" "$WORK/mnt-a"
+	umount "$WORK/mnt-a"
+	nvfs pool stop "$own"
+}
+
 for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works_with_mount_all \
-	umount_commits busy_mount_stays remount_read_only_and_back bind_mounts_are_views_of_it; do
-	export -f "${t?}" options_of fails same
+	umount_commits busy_mount_stays remount_read_only_and_back bind_mounts_are_views_of_it \
+	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
+	options_that_would_promise_more_are_refused umount_runs_the_helper umount_knows_what_had_no_name \
+	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \
+	mount_point_may_have_any_name mounts_at_once_start_one_daemon daemon_keeps_nothing_of_its_starter \
+	dead_mount_says_what_to_do; do
+	export -f "${t?}" options_of pool_of_its_own fails same
 	# shellcheck disable=SC2016
 	TEST_NAME=$t run_test with_mount_helpers bash -ec 'cd "$WORK"; "$1"' test "$t"
 done
