@@ -79,6 +79,17 @@ static int direct_wait_for_space(struct op *op)
 	return op_hold(op);
 }
 
+static void direct_free_space(struct op_io *io)
+{
+	for (unsigned i = 0; i < io->nparts; i++)
+		space_release_unused(data_pool(io->data)->space, &io->parts[i].extent);
+	io->nparts = 0;
+}
+
+/*
+ * Blocks for the whole range. Where there are none, others that write hold what is free: an accepted write finds room by way of
+ * dirty blocks, for which the reserve is (-EOPNOTSUPP).
+ */
 static int direct_alloc(struct op *op)
 {
 	struct op_io *io = op->io;
@@ -97,19 +108,16 @@ static int direct_alloc(struct op *op)
 				&part->extent);
 		if (r == -EAGAIN)
 			return direct_wait_for_space(op);
+		if (r == -ENOSPC) {
+			direct_free_space(io);
+			return -EOPNOTSUPP;
+		}
 		if (r)
 			return r;
 		io->nparts++;
 		have += part->extent.blocks;
 	}
 	return 0;
-}
-
-static void direct_free_space(struct op_io *io)
-{
-	for (unsigned i = 0; i < io->nparts; i++)
-		space_release_unused(data_pool(io->data)->space, &io->parts[i].extent);
-	io->nparts = 0;
 }
 
 void direct_release(struct op_io *io)

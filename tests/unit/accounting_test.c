@@ -98,6 +98,13 @@ static struct file *file_of(struct rig *rig, uint64_t ino)
 	return inode_peek(rig->sv, ino)->file;
 }
 
+static int make_subvol(struct rig *rig, const char *name, uint64_t blocks, bool thin)
+{
+	const struct subvol_options so = { .size_bytes = blocks * BLOCK, .thin = thin };
+
+	return subvol_create(rig->pool, name, &so, NULL, 0);
+}
+
 /* One block in each chunk. */
 static void scatter(struct rig *rig, uint64_t ino, uint64_t chunks)
 {
@@ -108,6 +115,36 @@ static void scatter(struct rig *rig, uint64_t ino, uint64_t chunks)
 	}
 	ck_assert_int_eq(rig_fsync(rig, ino), 0);
 }
+
+/* ---- All room is taken ---- */
+
+#define MANY 40
+
+/* A full claim in a pool without more room is overwritten by many direct writes at a time. */
+START_TEST(full_pool_takes_many_direct_writes)
+{
+	struct rig_options options = { .size_bytes = 72 * MIB, .dirty_bytes = 4 * MIB };
+	struct rig_call calls[MANY] = { 0 };
+	struct rig rig;
+	uint64_t ino, end = 0;
+
+	rig_make(&rig, &options);
+	ino = rig_create(&rig, "a");
+	for (uint64_t left = 40000; left; left -= left > 100 ? 100 : 1)
+		if (!make_subvol(&rig, "rest", left, false))
+			break;
+	while (rig_write(&rig, ino, end, block, MIB, 0) == (ssize_t)MIB)
+		end += MIB;
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < MANY; i++)
+			rig_start_write(&rig, &calls[i], ino, i * MIB, block, MIB, i == 20 ? 0 : DATA_DIRECT);
+		for (unsigned i = 0; i < MANY; i++)
+			ck_assert_int_eq(rig_wait(&rig, &calls[i]), (ssize_t)MIB);
+	}
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
 
 /* ---- Cuts ---- */
 
@@ -284,6 +321,7 @@ int main(void)
 {
 	Suite *suite = suite_create("accounting");
 
+	add(suite, "direct", full_pool_takes_many_direct_writes, 1);
 	add(suite, "removed", removed_with_a_cut, 2);
 	add(suite, "times", times_leave_cuts_alone, 1);
 	add(suite, "orphan", orphan_is_used_again, 2);
