@@ -141,6 +141,7 @@ static void reap_run(struct op *op)
 		return; /* other errors: the timer wakes it again */
 	op_finish(op);
 	r->busy = false;
+	op_wake_all(&r->data->sync_waiters); /* those who hoped for space */
 }
 
 static void reap_begin(struct reactor *reactor, struct reactor_msg *msg)
@@ -166,6 +167,27 @@ void cutter_wake(struct data *d)
 bool cutter_busy(const struct data *d)
 {
 	return d->cutter->busy;
+}
+
+static bool cut_under_way(const struct data *d, const struct file *f, uint64_t moment)
+{
+	const struct cut *cut = f->cuts;
+
+	while (cut && (cut->sequence > moment || !(cut->put ? d->cutter->busy : f->list == FILE_DIRTY || f->cycle)))
+		cut = cut->next;
+	return cut;
+}
+
+bool cuts_under_way(const struct data *d, uint64_t moment)
+{
+	const struct file *f;
+
+	if (d->cutter->busy && d->cutter->nleft)
+		return true;
+	DL_FOREACH2(d->cut_files, f, cut_next)
+		if (!f->inode->deleted && cut_under_way(d, f, moment))
+			return true;
+	return false;
 }
 
 /* Inodes that have cuts, from the records `T` of all ancestors: more than are visible, which does no harm. */

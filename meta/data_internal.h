@@ -168,6 +168,7 @@ struct file {
 	uint64_t size;
 	struct timespec mtime, ctime;
 	uint64_t charged;        /* blocks, by the rule above, hidden records included */
+	uint64_t taken;          /* from the limits: what is charged, and at least what RocksDB has */
 	uint64_t mapped;         /* blocks that the current maps map, hidden records included */
 	bool is_inline;          /* block 0 is inline_data, unless it is dirty */
 	bool inline_bad;         /* its CRC is wrong */
@@ -217,9 +218,13 @@ void file_move(struct file *f, enum file_list to);
 /* No cycle runs and no direct write is under way: 0 or META_WAIT. */
 int file_exclusive(struct op *op, struct file *f);
 
-/* Charges of the file. */
+/*
+ * Charges of the file. What it gives back stays taken from the limits until RocksDB has the file without it: until then a power cut
+ * brings it back, and another's blocks that had its place would be too many. release: the file was put.
+ */
 int file_charge(struct op *op, struct file *f, uint64_t blocks);
 void file_uncharge(struct file *f, uint64_t blocks);
+void file_release(struct file *f);
 
 /* Make the inline data dirty block 0, with this slot, which is used up. */
 void file_spill_inline(struct file *f, struct chunk *c, uint32_t slot);
@@ -464,6 +469,7 @@ int cutter_start(struct data *d); /* reads, and may sleep */
 void cutter_stop(struct data *d);
 void cutter_destroy(struct data *d);
 bool cutter_busy(const struct data *d);
+bool cuts_under_way(const struct data *d, uint64_t moment); /* of cuts up to then, the space will come back */
 int cuts_load(struct op *op, struct file *f);
 
 /* Whether changes are possible at all: 0, -EROFS, or the pool's error. */

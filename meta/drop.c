@@ -248,6 +248,7 @@ void file_dropped(struct inode *inode)
 	}
 	each_chunk(f, 0, drop->limit, dropped_chunk, NULL);
 	f->charged -= drop->blocks + f->put_inline;
+	f->taken = f->charged;
 	f->mapped -= drop->blocks;
 	f->put_mapped = f->mapped;
 	f->put_inline = false;

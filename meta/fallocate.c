@@ -90,7 +90,7 @@ static int spill(struct op *op, struct file *f)
 /* An early answer where the range cannot fit. */
 static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
 {
-	int64_t least = blocks > f->charged ? (int64_t)(blocks - f->charged) : 0;
+	int64_t least = blocks > f->taken ? (int64_t)(blocks - f->taken) : 0;
 	int r = least ? subvol_charge_op(op, least, 0) : 0;
 
 	if (!r && least)

@@ -55,7 +55,7 @@ struct file *file_new(struct inode *inode, const struct size_rec *rec, uint32_t 
 	f->put_own = node == inode->sv->node;
 	f->has_cuts = rec->has_cuts;
 	f->cuts_known = !rec->has_cuts;
-	f->charged = rec->blocks + rec->is_inline;
+	f->charged = f->taken = rec->blocks + rec->is_inline;
 	if (rec->is_inline && file_load_inline(f, rec)) {
 		free(f);
 		return NULL;
@@ -169,13 +169,23 @@ int file_exclusive(struct op *op, struct file *f)
 	return 0;
 }
 
+/* Blocks that are taken and not charged. */
+static void held_changed(struct file *f, uint64_t by)
+{
+	atomic_fetch_add_explicit(&f->data->sv->held_blocks, (int64_t)by, memory_order_relaxed);
+}
+
 int file_charge(struct op *op, struct file *f, uint64_t blocks)
 {
-	int r = blocks ? subvol_charge_op(op, (int64_t)blocks, 0) : 0;
+	uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
+	int r = more ? subvol_charge_op(op, (int64_t)more, 0) : 0;
 
-	if (!r)
-		f->charged += blocks;
-	return r;
+	if (r || !blocks)
+		return r;
+	f->charged = charged;
+	f->taken += more;
+	held_changed(f, more - blocks);
+	return 0;
 }
 
 void file_uncharge(struct file *f, uint64_t blocks)
@@ -184,7 +194,21 @@ void file_uncharge(struct file *f, uint64_t blocks)
 		return;
 	assert(f->charged >= blocks);
 	f->charged -= blocks;
-	subvol_charge(f->data->sv, -(int64_t)blocks, 0);
+	held_changed(f, blocks);
+	file_release(f);
+}
+
+void file_release(struct file *f)
+{
+	uint64_t put = f->put_mapped + f->put_inline, need = f->charged > put ? f->charged : put;
+	uint64_t more = f->taken - need;
+
+	assert(f->taken >= need);
+	if (!more)
+		return;
+	f->taken = need;
+	held_changed(f, -more);
+	subvol_charge(f->data->sv, -(int64_t)more, 0);
 }
 
 /* ---- Finding a file, with its cuts ---- */

@@ -181,6 +181,7 @@ static void file_put_done(struct put *p, struct cycle *c)
 	f->put_mapped = f->mapped;
 	f->put_rec = f->put_own = true;
 	f->absorbed = c->T;
+	file_release(f);
 	while (f->changed)
 		chunk_put_done(f->changed, keeps_record(p->data->sv, f->changed));
 	cuts_put_done(f);

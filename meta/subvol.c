@@ -79,9 +79,13 @@ int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
 {
 	const int r = subvol_charge(op->sv, blocks, inodes);
 
-	if ((r == -ENOSPC || r == -EDQUOT) && reaper_busy(op->sv))
+	if (r != -ENOSPC && r != -EDQUOT) {
+		op->room_moment = 0;
+		return r;
+	}
+	if (reaper_busy(op->sv))
 		return reaper_wait(op);
-	return r;
+	return blocks > 0 ? data_room_wait(op, r) : r;
 }
 
 void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *d)
@@ -263,7 +267,7 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 #define READ(field) atomic_load_explicit(&sv->field, memory_order_relaxed)
 	*out = (struct subvol_stats){
 		.size_blocks = READ(limit_blocks),
-		.used_blocks = (uint64_t)READ(used_blocks),
+		.used_blocks = (uint64_t)(READ(used_blocks) - READ(held_blocks)),
 		.inodes_max = READ(limit_inodes),
 		.used_inodes = (uint64_t)READ(used_inodes),
 		.reads = READ(stats.reads),
@@ -567,6 +571,21 @@ static int detach(struct op *op, void *arg)
 	return c->result;
 }
 
+/* What was taken from the limits for data that could not be written back belongs to nobody now. */
+static void give_back_lost(struct subvol *sv)
+{
+	struct counters_rec counters;
+	int64_t blocks, inodes;
+
+	if (sv->read_only || sysrec_counters(sv->pool->db, sv->tree, sv->node, &counters))
+		return;
+	blocks = atomic_load(&sv->used_blocks) - counters.referenced - counters.meta;
+	inodes = atomic_load(&sv->used_inodes) - counters.inodes;
+	tenant_charge(sv->tenant, -blocks, -inodes);
+	if (!(sv->rec.flags & SUBVOL_RESERVED))
+		pool_take_loose(sv->pool, -blocks);
+}
+
 int subvol_close(struct subvol *sv)
 {
 	struct pool *pool = sv->pool;
@@ -577,6 +596,7 @@ int subvol_close(struct subvol *sv)
 
 	if (r)
 		log_error("subvolume %s: what was not written back is lost: %s", subvol_name(sv), strerror(-r));
+	give_back_lost(sv);
 	while (*at != sv)
 		at = &(*at)->open_next;
 	*at = sv->open_next;

@@ -17,6 +17,7 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "meta/data.h"
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
 #include "meta/sysrec.h"
@@ -121,10 +122,33 @@ static int check_overcommit(struct pool *pool, uint64_t more, const struct refus
 		      size_text(sum < limit ? limit - sum : 0, left));
 }
 
+static int put_data(struct op *op, void *arg)
+{
+	(void)arg;
+	return data_sync_all(op);
+}
+
+/* Have open thin subvolumes put what they gave back. Whether there was anything. */
+static bool put_given_back(struct pool *pool)
+{
+	bool any = false;
+
+	for (struct subvol *sv = pool->open_head; sv; sv = sv->open_next) {
+		if (sv->rec.flags & SUBVOL_RESERVED || !atomic_load(&sv->held_blocks))
+			continue;
+		subvol_call(sv, put_data, NULL); /* what fails stays taken */
+		any = true;
+	}
+	return any;
+}
+
 static int take_room(struct pool *pool, bool reserved, int64_t blocks, const struct refusal *ref)
 {
-	if (reserved)
-		return claim(pool, blocks, ref);
+	if (reserved) {
+		const int r = claim(pool, blocks, ref);
+
+		return r && put_given_back(pool) ? claim(pool, blocks, ref) : r;
+	}
 	return blocks > 0 ? check_overcommit(pool, (uint64_t)blocks, ref) : 0;
 }
 
@@ -357,12 +381,18 @@ static bool below_use(struct limits *l, int64_t used_blocks, int64_t used_inodes
 	return used_blocks > (int64_t)l->blocks || used_inodes > (int64_t)l->inodes;
 }
 
-/* On the reactor: what shrinks takes effect at once, so that nothing slips in between; what grows waits for the record. */
+/*
+ * On the reactor: what shrinks takes effect at once, so that nothing slips in between; what grows waits for the record. What files gave back
+ * counts as used until it is put, since the record may be durable first.
+ */
 static int shrink_open(struct op *op, void *arg)
 {
 	struct subvol *sv = op->sv;
 	struct limits *l = arg;
 
+	if (atomic_load(&sv->held_blocks) && below_use(l, atomic_load(&sv->used_blocks), 0) &&
+	    data_sync_all(op) == META_WAIT)
+		return META_WAIT;
 	if (below_use(l, atomic_load(&sv->used_blocks), atomic_load(&sv->used_inodes)))
 		return -EBUSY;
 	subvol_set_limits(sv, l->blocks < sv->rec.size_blocks ? l->blocks : sv->rec.size_blocks,

@@ -41,6 +41,7 @@ struct subvol {
 
 	_Atomic uint64_t limit_blocks, limit_inodes; /* of rec, for other threads */
 	_Atomic int64_t used_blocks, used_inodes; /* written on the reactor, read anywhere */
+	_Atomic int64_t held_blocks; /* of used: given back, but RocksDB does not know yet (file.c) */
 
 	/* inode.c */
 	struct inode **inode_buckets;
@@ -97,6 +98,12 @@ void inodes_free(struct subvol *sv);
 
 /* A new inode number. The tree's `F` record is put ahead of use, in a batch of its own. 0 or -errno, META_WAIT. */
 int subvol_new_ino(struct op *op, uint64_t *ino);
+
+/*
+ * A charge was refused. META_WAIT as long as what files gave back until now is on its way into RocksDB, or a cut is being reaped;
+ * then the refusal. Reactor thread.
+ */
+int data_room_wait(struct op *op, int refusal);
 
 /*
  * The data side of an open subvolume (writeback.c). start makes sv->data; it is called on the reactor's thread (or before it runs)

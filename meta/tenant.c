@@ -80,7 +80,9 @@ static int add_node(void *arg, const struct sys_key *key, const void *value, siz
 	r = sysrec_counters(pool->db, key->id, key->node, &counters);
 	if (r)
 		return r;
-	tenant_charge(t, counters.born + counters.meta_born, counters.inodes_born);
+	/* It is there, whatever the limits are by now. */
+	counter_take(&t->used_blocks, counters.born + counters.meta_born, -1);
+	counter_take(&t->used_inodes, counters.inodes_born, -1);
 	return 0;
 }
 

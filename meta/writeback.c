@@ -95,6 +95,19 @@ static bool put_up_to(const struct data *d, uint64_t moment)
 	return true;
 }
 
+int data_room_wait(struct op *op, int refusal)
+{
+	struct data *d = op->sv->data;
+
+	if (!op->room_moment)
+		op->room_moment = pool_sequence(op->sv->pool);
+	if (!cuts_under_way(d, op->room_moment) &&
+	    (!atomic_load_explicit(&op->sv->held_blocks, memory_order_relaxed) || put_up_to(d, op->room_moment)))
+		return refusal;
+	writeback_flush(d, op->room_moment);
+	return op_wait(op, &d->sync_waiters);
+}
+
 static void op_committed(struct commit_ticket *ticket, int error)
 {
 	struct op_io *io = (struct op_io *)((char *)ticket - offsetof(struct op_io, ticket));

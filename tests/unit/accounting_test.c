@@ -51,6 +51,17 @@ static void check_device(struct device *dev, const char *when)
 		ck_abort_msg("%s: %d\n%s", when, err, text);
 }
 
+static void check_cut(struct rig *rig, const char *when)
+{
+	struct device *after;
+
+	for (unsigned seed = 1; seed <= 3; seed++) {
+		ck_assert_int_eq(sim_snapshot_cut(rig->dev[0], seed * 7919, &after), 0);
+		check_device(after, when);
+		device_close(after);
+	}
+}
+
 #define STATES_MAX 24
 
 /* States after cuts at steps of the device that are chosen by `every`. */
@@ -105,6 +116,18 @@ static int make_subvol(struct rig *rig, const char *name, uint64_t blocks, bool 
 	return subvol_create(rig->pool, name, &so, NULL, 0);
 }
 
+static void fill(struct rig *rig, uint64_t ino, uint64_t blocks)
+{
+	uint64_t at = 0;
+
+	while (at < blocks) {
+		uint64_t n = blocks - at < MIB / BLOCK ? blocks - at : MIB / BLOCK;
+
+		ck_assert_int_eq(rig_write(rig, ino, at * BLOCK, block, n * BLOCK, 0), (ssize_t)(n * BLOCK));
+		at += n;
+	}
+}
+
 /* One block in each chunk. */
 static void scatter(struct rig *rig, uint64_t ino, uint64_t chunks)
 {
@@ -115,6 +138,78 @@ static void scatter(struct rig *rig, uint64_t ino, uint64_t chunks)
 	}
 	ck_assert_int_eq(rig_fsync(rig, ino), 0);
 }
+
+/* ---- Limits over a crash ---- */
+
+/* What one file gave back is taken by another, and only that one is made durable. */
+START_TEST(limit_holds_over_a_crash)
+{
+	struct rig_options options = { .size_bytes = 600 * BLOCK };
+	struct rig rig;
+	uint64_t a, b;
+
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	b = rig_create(&rig, "b");
+	fill(&rig, a, 500);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	if (_i == 0)
+		ck_assert_int_eq(rig_truncate(&rig, a, 0), 0);
+	else
+		ck_assert_int_eq(rig_fallocate(&rig, a, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 500 * BLOCK), 0);
+	ck_assert_uint_eq(rig_used(&rig), 1);
+	fill(&rig, b, 500);
+	ck_assert_int_eq(rig_fsync(&rig, b), 0);
+	check_cut(&rig, "after the fsync");
+	ck_assert_uint_eq(rig_used(&rig), 501);
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
+/* A limit is lowered to what is used, and that is durable before what was given back is. */
+START_TEST(lower_limit_holds_over_a_crash)
+{
+	struct rig rig;
+	uint64_t a;
+
+	rig_make(&rig, NULL);
+	a = rig_create(&rig, "a");
+	fill(&rig, a, 500);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	ck_assert_int_eq(rig_truncate(&rig, a, BLOCK), 0);
+	ck_assert_int_eq(subvol_resize(rig.pool, "vol", BLOCK, 0, NULL, 0), -EBUSY);
+	ck_assert_int_eq(subvol_resize(rig.pool, "vol", 2 * BLOCK, 0, NULL, 0), 0);
+	check_cut(&rig, "after the resize");
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
+/* Space that a thin subvolume gave back is promised to another, and that is durable first. */
+START_TEST(claims_hold_over_a_crash)
+{
+	struct rig rig;
+	struct pool_stats st;
+	uint64_t a, left;
+
+	rig_make(&rig, NULL);
+	ck_assert_int_eq(subvol_close(rig.sv), 0);
+	ck_assert_int_eq(subvol_delete(rig.pool, "vol", NULL, 0), 0);
+	ck_assert_int_eq(make_subvol(&rig, "vol", 4000, true), 0);
+	rig.sv = NULL;
+	a = rig_create(&rig, "a");
+	fill(&rig, a, 2000);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	ck_assert_int_eq(rig_truncate(&rig, a, 0), 0);
+	pool_stats(rig.pool, &st);
+	for (left = st.data_blocks; make_subvol(&rig, "claim", left, false); left -= 10)
+		ck_assert_uint_gt(left, 10);
+	check_cut(&rig, "after the claim");
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
 
 /* ---- All room is taken ---- */
 
@@ -141,6 +236,30 @@ START_TEST(full_pool_takes_many_direct_writes)
 		for (unsigned i = 0; i < MANY; i++)
 			ck_assert_int_eq(rig_wait(&rig, &calls[i]), (ssize_t)MIB);
 	}
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
+/* What a large truncation gave back can be used at once. */
+START_TEST(full_subvolume_is_writable_after_a_truncation)
+{
+	struct rig_options options = { .device_bytes = 256 * MIB, .size_bytes = 3001 * BLOCK };
+	struct rig rig;
+	uint64_t a, b;
+
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	b = rig_create(&rig, "b");
+	scatter(&rig, a, 3000);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	b = rig_lookup(&rig, "b");
+	ck_assert_int_eq(rig_write(&rig, b, 0, block, 1, 0), -ENOSPC);
+	ck_assert_int_eq(rig_truncate(&rig, a, 0), 0);
+	ck_assert_ptr_nonnull(file_of(&rig, a)->cuts);
+	ck_assert_int_eq(rig_write(&rig, b, 0, block, BLOCK, 0), (ssize_t)BLOCK);
+	fill(&rig, b, 2900);
 	rig_check(&rig);
 	rig_free(&rig);
 }
@@ -308,6 +427,51 @@ START_TEST(sweep_is_clean_at_any_moment)
 }
 END_TEST
 
+/* ---- Failures ---- */
+
+/* What could not be written back when the subvolume was closed is not charged to anybody any more. */
+START_TEST(failed_close_gives_back_charges)
+{
+	struct sim_faults faults = { .fail_write_ppm = 1000000 };
+	struct rig rig;
+	struct pool_tenant *t;
+	int64_t loose;
+	uint64_t ino;
+
+	log_set_sink(quiet, NULL);
+	rig_make(&rig, NULL);
+	ck_assert_int_eq(subvol_close(rig.sv), 0);
+	ck_assert_int_eq(subvol_delete(rig.pool, "vol", NULL, 0), 0);
+	ck_assert_int_eq(make_subvol(&rig, "vol", 4000, true), 0);
+	rig.sv = NULL;
+	ino = rig_create(&rig, "a");
+	fill(&rig, ino, 10);
+	ck_assert_int_eq(rig_fsync(&rig, ino), 0);
+	t = rig.sv->tenant;
+	while (subvol_sweeps_left(rig.pool))
+		usleep(1000);
+	loose = atomic_load(&rig.pool->loose_blocks);
+	ck_assert_int_eq(atomic_load(&t->used_blocks), 11);
+	fill(&rig, ino, 100);
+	ck_assert_int_eq(atomic_load(&t->used_blocks), 101);
+	(void)faults;
+	{
+		struct sim_faults once = { .fail_write_at = 1 };
+
+		sim_set_faults(rig.dev[0], &once);
+	}
+	ck_assert_int_eq(subvol_close(rig.sv), -EIO);
+	rig.sv = NULL;
+	sim_set_faults(rig.dev[0], NULL);
+	ck_assert_int_eq(atomic_load(&t->used_blocks), 11);
+	ck_assert_int_eq(atomic_load(&rig.pool->loose_blocks), loose);
+	ino = rig_lookup(&rig, "a");
+	ck_assert_uint_eq(rig_used(&rig), 11);
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -321,10 +485,15 @@ int main(void)
 {
 	Suite *suite = suite_create("accounting");
 
+	add(suite, "limit", limit_holds_over_a_crash, 2);
+	add(suite, "lower", lower_limit_holds_over_a_crash, 1);
+	add(suite, "claims", claims_hold_over_a_crash, 1);
 	add(suite, "direct", full_pool_takes_many_direct_writes, 1);
+	add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
 	add(suite, "removed", removed_with_a_cut, 2);
 	add(suite, "times", times_leave_cuts_alone, 1);
 	add(suite, "orphan", orphan_is_used_again, 2);
 	add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
+	add(suite, "close", failed_close_gives_back_charges, 1);
 	return unit_run_suite(suite);
 }
