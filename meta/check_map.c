@@ -29,25 +29,28 @@ struct map_pass {
 	CHECK_ARRAY(struct waiting) waiting;
 };
 
-static void count_run(struct check *c, const struct map_key *k, const struct map_run *run)
+/* A holder that is not counted must not make a block free: 0, or what ends the check. */
+static int count_run(struct check *c, const struct map_key *k, const struct map_run *run)
 {
 	const struct extent range = { run->address, run->stored_blocks, run->vdev };
+	const int err = map_run_stored(run) ? space_claim(c->holders, &range) : 0;
 
-	if (!map_run_stored(run))
-		return;
-	if (space_claim(c->holders, &range) == -EINVAL)
+	if (err == -EINVAL)
 		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": blocks %" PRIu64 "+%u of device %u are not in zones for data",
 			    check_node_name(c, k->tree, k->node), k->ino, k->chunk, range.block,
 			    range.blocks, range.vdev);
+	return err == -EINVAL ? 0 : err;
 }
 
-static void count_record(struct check *c, struct check_node *n, const struct map_key *k,
-			 const struct map_rec *rec)
+static int count_record(struct check *c, struct check_node *n, const struct map_key *k,
+			const struct map_rec *rec)
 {
 	for (unsigned i = 0; i < rec->nruns; i++) {
 		const struct map_run *run = &rec->runs[i];
+		const int err = count_run(c, k, run);
 
-		count_run(c, k, run);
+		if (err)
+			return err;
 		if (run->flags & RUN_INHERITED) {
 			if (!n->parent)
 				check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": inherited, and nothing to inherit from",
@@ -66,6 +69,7 @@ static void count_record(struct check *c, struct check_node *n, const struct map
 		db_batch_delete(c->db, c->fixes, DB_MAP, key,
 				key_map(key, k->tree, k->ino, k->chunk, k->node));
 	}
+	return 0;
 }
 
 /* Whether the record maps these blocks of the chunk to where the run does. */
@@ -89,7 +93,8 @@ static bool is_ancestor(struct check *c, uint32_t tree, uint32_t node, uint32_t 
 {
 	const struct check_node *n = check_node_find(c, tree, of);
 
-	while (n && n->parent > node)
+	/* One whose parent is not older is reported with the nodes; there the way ends. */
+	while (n && n->parent > node && n->parent < n->id)
 		n = check_node_find(c, tree, n->parent);
 	return n && n->parent == node;
 }
@@ -139,6 +144,7 @@ static int map_record(void *arg, const void *key, size_t key_len, const void *va
 	struct check_node *n;
 	struct map_key k;
 	struct map_rec rec;
+	int err;
 
 	if (map_key_parse(key, key_len, &k) < 0 || map_rec_decode(value, len, &rec) < 0) {
 		check_malformed(c, REC_FAMILY_MAP, key, key_len, value, len);
@@ -156,8 +162,8 @@ static int map_record(void *arg, const void *key, size_t key_len, const void *va
 		p->waiting.n = 0;
 	}
 	check_inherited(p, &k, &rec);
-	count_record(c, n, &k, &rec);
-	return remember_inherited(p, k.node, &rec);
+	err = count_record(c, n, &k, &rec);
+	return err ? err : remember_inherited(p, k.node, &rec);
 }
 
 int check_map_records(struct check *c)
@@ -283,22 +289,25 @@ static void describe_difference(const struct zone *z, const struct space_rec *re
 	free(stored);
 }
 
-static void zone_differs(struct check *c, const struct zone *z, const struct space_rec *rec,
-			 const struct space_span *spans, uint32_t n)
+static void fix_zone(struct check *c, const struct zone *z, const struct space_span *spans, uint32_t n)
 {
-	cleanup_free uint8_t *value = NULL;
+	cleanup_free uint8_t *value = malloc(space_rec_size(n));
 	uint8_t key[KEY_SPACE_LEN];
-	char text[160];
 
-	describe_difference(z, rec, text, sizeof(text));
-	if (!check_found(c, !c->incomplete, "device %u zone %" PRIu32 ": %s", z->vdev, z->index, text))
-		return;
-	value = malloc(space_rec_size(n));
 	if (value)
 		db_batch_put(c->db, c->fixes, DB_SPACE, key, key_space(key, z->vdev, z->index), value,
 			     space_rec_encode(false, spans, n, value));
 }
 
+static bool zone_differs(struct check *c, const struct zone *z, const struct space_rec *rec)
+{
+	char text[160];
+
+	describe_difference(z, rec, text, sizeof(text));
+	return check_found(c, !c->incomplete, "device %u zone %" PRIu32 ": %s", z->vdev, z->index, text);
+}
+
+/* rec NULL: what is stored is malformed. */
 static int compare_zone(struct check *c, const struct zone *z, const struct space_rec *rec)
 {
 	cleanup_free struct space_span *spans = malloc(z->blocks * sizeof(*spans));
@@ -308,6 +317,11 @@ static int compare_zone(struct check *c, const struct zone *z, const struct spac
 	if (!spans)
 		return -ENOMEM;
 	n = counted_spans(z, spans);
+	if (!rec) {
+		if (check_found(c, true, "device %u zone %" PRIu32 ": its holders are malformed", z->vdev, z->index))
+			fix_zone(c, z, spans, n);
+		return 0;
+	}
 	same = n == rec->nspans;
 	for (uint32_t i = 0; same && i < n; i++) {
 		const struct space_span s = space_rec_span(rec, i);
@@ -315,8 +329,8 @@ static int compare_zone(struct check *c, const struct zone *z, const struct spac
 		same = s.first == spans[i].first && s.blocks == spans[i].blocks &&
 		       s.holders == spans[i].holders;
 	}
-	if (!same)
-		zone_differs(c, z, rec, spans, n);
+	if (!same && zone_differs(c, z, rec))
+		fix_zone(c, z, spans, n);
 	return 0;
 }
 
@@ -349,13 +363,7 @@ static int space_step(void *arg, const void *key, size_t key_len, const void *va
 		return 0;
 	}
 	p->seen[zone_number(c, k.vdev, k.zone)] = 1;
-	if (space_rec_decode(value, len, &rec) < 0 || rec.operand) {
-		static const struct space_rec none = { 0 };
-
-		check_found(c, true, "device %u zone %" PRIu32 ": its holders are malformed", k.vdev, k.zone);
-		return compare_zone(c, z, &none);
-	}
-	return compare_zone(c, z, &rec);
+	return compare_zone(c, z, space_rec_decode(value, len, &rec) < 0 || rec.operand ? NULL : &rec);
 }
 
 /* Zones without an entry have no holders. */

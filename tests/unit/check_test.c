@@ -405,6 +405,20 @@ static void no_node(struct rig *rig)
 	del(rig, DB_SYS, key, key_node(key, TREE, NODE));
 }
 
+/* A record that inherits asks for its nearest ancestor: the way up must end. */
+static void parents_in_circle(struct rig *rig)
+{
+	struct node_rec node = { .state = NODE_INTERIOR, .subvol = SUBVOL, .tenant = 1, .first_ino = 1 };
+	struct map_rec rec = sample_map(rig, false);
+
+	node.parent = 7;
+	put(rig, DB_SYS, key, key_node(key, TREE, 5), value, node_rec_encode(&node, value));
+	node.parent = 5;
+	put(rig, DB_SYS, key, key_node(key, TREE, 7), value, node_rec_encode(&node, value));
+	rec.runs[0].flags |= RUN_INHERITED;
+	put(rig, DB_MAP, key, key_map(key, TREE, FILE_PLAIN, 0, 7), value, map_rec_encode(&rec, value));
+}
+
 static void entries_miscounted(struct rig *rig)
 {
 	const struct inode_rec dir = dir_inode(3, 3 * 24 + 4 + 4 + 4, 2);
@@ -635,6 +649,11 @@ static void holders_malformed(struct rig *rig)
 	put(rig, DB_SPACE, key, key_space(key, 0, rig->data_zone), "Z\1\0\0\1", 5);
 }
 
+static void no_holders_malformed(struct rig *rig)
+{
+	put(rig, DB_SPACE, key, key_space(key, 0, rig->data_zone + 1), "Z\1\0\0\1", 5);
+}
+
 static const struct damage damages[] = {
 	{ no_pool_record, "the pool's record is missing", LEFT },
 	{ malformed_sys, "sys: tenant 1: damaged", LEFT },
@@ -649,6 +668,7 @@ static const struct damage damages[] = {
 	{ next_ino_too_low, "inode 6 is not below the tree's next number", LEFT },
 	{ over_its_limit, "18 blocks are used of 10", LEFT },
 	{ no_node, "its node 1 is not there", LEFT },
+	{ parents_in_circle, "node 5: its parent 7 is not there or not older", LEFT },
 	{ entries_miscounted, "inode 2: entries is 3, and 2 by its records", COMPUTED },
 	{ entry_of_nothing, "the entry gone leads to inode 77, which is not there", COMPUTED },
 	{ entry_of_wrong_type, "the entry file is of another type than inode 3", COMPUTED },
@@ -685,6 +705,7 @@ static const struct damage damages[] = {
 	{ holders_missing, "block 0 has 0 holders, and 1 by the maps, 5 blocks differ", COMPUTED },
 	{ holders_of_metafs, "holders of device 0 zone 1000000, which is not for data", COMPUTED },
 	{ holders_malformed, "its holders are malformed", COMPUTED },
+	{ no_holders_malformed, "its holders are malformed", COMPUTED },
 };
 
 START_TEST(every_damage_is_found)
