@@ -252,6 +252,13 @@ static int worst(int a, int b)
 	return a;
 }
 
+/* Of a copy of a format that is not known the generation counts too: the other one may be what was before it. */
+static bool unknown_counts(const struct label_found *found, int copy, const struct label *it, const struct label *other)
+{
+	return found->error[copy] == -EPROTONOSUPPORT &&
+	       (found->error[!copy] || it->generation > other->generation);
+}
+
 int label_read(struct device *dev, struct label *out, struct label_found *found)
 {
 	uint64_t size = device_geometry(dev)->size_bytes, at_b;
@@ -274,11 +281,14 @@ int label_read(struct device *dev, struct label *out, struct label_found *found)
 		found->generation[1] = b.generation;
 	if (!found->error[0] && !found->error[1] && memcmp(out->pool_uuid, b.pool_uuid, 16))
 		return -EBADMSG;
-	if (found->error[0] && found->error[1]) {
-		if (found->error[1] == -EPROTONOSUPPORT && found->error[0] != -EPROTONOSUPPORT)
-			*out = b;
-		return worst(found->error[0], found->error[1]);
+	if (unknown_counts(found, 0, out, &b))
+		return -EPROTONOSUPPORT;
+	if (unknown_counts(found, 1, &b, out)) {
+		*out = b;
+		return -EPROTONOSUPPORT;
 	}
+	if (found->error[0] && found->error[1])
+		return worst(found->error[0], found->error[1]);
 	if (found->error[0] || (!found->error[1] && b.generation > out->generation))
 		*out = b;
 	return out->size_bytes > size ? -ENODATA : 0;

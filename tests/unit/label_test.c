@@ -189,6 +189,29 @@ START_TEST(copies)
 }
 END_TEST
 
+/* A rewrite to a format that is not known was cut between its two copies: the newer one counts, and is refused. */
+START_TEST(copy_of_unknown_format)
+{
+	struct device *dev = new_device(64 * MIB);
+	cleanup_free void *buf = NULL;
+	struct label out, newer;
+
+	ck_assert_int_eq(posix_memalign(&buf, 4096, LABEL_BYTES), 0);
+	lay_out(1, 64 * MIB);
+	newer = labels[0];
+	newer.incompat = 1;
+	for (unsigned copy = 0; copy < 2; copy++)
+		for (newer.generation = 0; newer.generation < 4; newer.generation += 3) {
+			ck_assert_int_eq(label_write(dev, &labels[0]), 0);
+			label_encode(&newer, copy, buf);
+			ck_assert_int_eq(device_write(dev, buf, LABEL_BYTES, copy ? 64 * MIB - 65536 : 0, 0), 0);
+			ck_assert_int_eq(label_read(dev, &out, NULL), newer.generation ? -EPROTONOSUPPORT : 0);
+			ck_assert_uint_eq(out.generation, newer.generation ? 3 : 1);
+		}
+	device_close(dev);
+}
+END_TEST
+
 /* At each step of a rewrite, a cut leaves the old or the new label. */
 struct rewrite {
 	unsigned cuts;
@@ -313,6 +336,6 @@ END_TEST
 int main(void)
 {
 	return unit_run("label", round_trip, damage_is_found, impossible_fields_are_refused,
-			noise_is_refused, names, copies, rewrite_survives_cuts, truncated_device,
+			noise_is_refused, names, copies, copy_of_unknown_format, rewrite_survives_cuts, truncated_device,
 			layouts, refused_layouts, printing, NULL);
 }
