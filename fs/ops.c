@@ -63,12 +63,21 @@ int call_reply(struct call *c, const void *buf, size_t len)
 	return err;
 }
 
-void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr)
+/*
+ * What the kernel's write-back cache holds has no blocks here yet, and tar -S takes a file of some size without blocks for one hole. So
+ * there a regular file has at least one.
+ */
+uint64_t ops_attr_blocks(const struct session *s, const struct inode_attr *attr)
+{
+	return session_writeback(s) && S_ISREG(attr->mode) && !attr->blocks512 ? 8 : attr->blocks512;
+}
+
+static void fill_attr(const struct session *s, struct fuse_attr *out, const struct inode_attr *attr)
 {
 	*out = (struct fuse_attr){
 		.ino = attr->ino,
 		.size = attr->size_bytes,
-		.blocks = attr->blocks512,
+		.blocks = ops_attr_blocks(s, attr),
 		.atime = (uint64_t)attr->atime.tv_sec,
 		.mtime = (uint64_t)attr->mtime.tv_sec,
 		.ctime = (uint64_t)attr->ctime.tv_sec,
@@ -86,7 +95,7 @@ void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr)
 
 /*
  * With its write-back cache the kernel does not drop the attributes of a file that it writes, because it keeps size and times
- * itself. The number of blocks would stay what it was before, and tar -S takes a file without blocks for one hole.
+ * itself. The number of blocks would stay what it was before.
  */
 uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr)
 {
@@ -101,7 +110,7 @@ void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const s
 		.entry_valid = OPS_VALID_SECONDS,
 		.attr_valid = ops_attr_valid(s, attr),
 	};
-	ops_fill_attr(&out->attr, attr);
+	fill_attr(s, &out->attr, attr);
 }
 
 void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
@@ -113,7 +122,7 @@ void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
 		return;
 	}
 	out.attr_valid = ops_attr_valid(c->request->session, attr);
-	ops_fill_attr(&out.attr, attr);
+	fill_attr(c->request->session, &out.attr, attr);
 	call_reply(c, &out, sizeof(out));
 }
 

@@ -85,12 +85,12 @@ void call_reply_attr(struct call *c, int err, const struct inode_attr *attr);
 void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, const void *extra,
 		      size_t extra_len);
 
-struct fuse_attr;
 struct fuse_entry_out;
-void ops_fill_attr(struct fuse_attr *out, const struct inode_attr *attr);
 void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const struct inode_attr *attr);
 
 #define OPS_VALID_SECONDS (365u * 86400)
+/* The number of blocks (of 512 bytes) that the kernel is told. */
+uint64_t ops_attr_blocks(const struct session *s, const struct inode_attr *attr);
 /* How long the kernel may go without asking for these attributes again. */
 uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr);
 

@@ -57,7 +57,7 @@ static void statx_run(struct op *op)
 		.mode = (uint16_t)a.mode,
 		.ino = a.ino,
 		.size = a.size_bytes,
-		.blocks = a.blocks512,
+		.blocks = ops_attr_blocks(c->request->session, &a),
 		.atime = sx_time(&a.atime),
 		.btime = sx_time(&a.btime),
 		.ctime = sx_time(&a.ctime),

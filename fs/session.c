@@ -46,6 +46,7 @@ struct session {
 	int reason;
 	bool initialised, initialising, abandoned;
 	bool setxattr_ext;
+	bool parallel_dio;             /* asked for, and the kernel can do it */
 	struct request *current;
 	struct reactor_source source;
 	struct reactor_timer probe;
@@ -70,24 +71,31 @@ static uint32_t in_flight(const struct session *s)
 	return atomic_load_explicit(&s->in_flight, memory_order_relaxed);
 }
 
-static bool parallel_mmap(const struct session *s, const struct fuse_init_in *in)
+/*
+ * A kernel that does not offer this flag (before Linux 6.6) leaves in its cache what a direct write of such an opening has replaced, for
+ * others to read.
+ */
+static void decide_parallel_dio(struct session *s, const struct fuse_init_in *in)
 {
-	return s->options.parallel_dio &&
-	       ((uint64_t)in->flags2 << 32 & ABI_DIRECT_IO_ALLOW_MMAP);
+	s->parallel_dio = s->options.parallel_dio && (in->flags & FUSE_INIT_EXT) &&
+			  ((uint64_t)in->flags2 << 32 & ABI_DIRECT_IO_ALLOW_MMAP);
+	if (s->options.parallel_dio && !s->parallel_dio)
+		log_warn("%s: parallel_dio needs Linux 6.6 and is ignored", s->name);
 }
 
 /* Flags that libfuse does not know, each only when the kernel offers it. */
-static void amend_init(const struct session *s, const struct fuse_init_in *in,
-		       struct fuse_init_out *out)
+static void amend_init(struct session *s, const struct fuse_init_in *in, struct fuse_init_out *out)
 {
 	uint64_t flags2 = out->flags2;
+
+	decide_parallel_dio(s, in);
 
 	out->flags |= in->flags & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT);
 	out->flags &= ~(uint32_t)(FUSE_ATOMIC_O_TRUNC | FUSE_AUTO_INVAL_DATA);
 	if (in->flags & FUSE_INIT_EXT) {
 		out->flags |= FUSE_INIT_EXT;
 		flags2 |= ((uint64_t)in->flags2 << 32 & ABI_ALLOW_IDMAP) >> 32;
-		if (parallel_mmap(s, in))
+		if (s->parallel_dio)
 			flags2 |= ABI_DIRECT_IO_ALLOW_MMAP >> 32;
 	}
 	out->flags2 = (uint32_t)flags2;
@@ -522,7 +530,7 @@ bool session_writeback(const struct session *s)
 
 bool session_parallel_dio(const struct session *s)
 {
-	return s->options.parallel_dio;
+	return s->parallel_dio;
 }
 
 bool session_setxattr_ext(const struct session *s)

@@ -2,7 +2,7 @@
 /*
  * nvfs-ops: runs the cases of ops_*.c on a directory and checks them, or on two directories and compares.
  *
- *     nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]
+ *     nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--mounted-with OPTIONS] [--verbose]
  *     nvfs-ops --compare DIR DIR_OF_REFERENCE [--as UID:GID] [--only NAME]... [--skip NAME]...
  *     nvfs-ops --list
  *
@@ -197,7 +197,7 @@ static void run_compare(const struct options *o, const struct op_case *oc, struc
 
 static int usage(void)
 {
-	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]\n"
+	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--mounted-with OPTIONS] [--verbose]\n"
 	      "       nvfs-ops --compare DIR REFERENCE [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]\n"
 	      "       nvfs-ops --list\n",
 	      stderr);
@@ -210,6 +210,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{"as", required_argument, NULL, 'a'},  {"only", required_argument, NULL, 'o'},
 		{"compare", no_argument, NULL, 'c'},   {"list", no_argument, NULL, 'l'},
 		{"verbose", no_argument, NULL, 'v'},   {"skip", required_argument, NULL, 's'},
+		{"mounted-with", required_argument, NULL, 'm'},
 		{NULL, 0, NULL, 0},
 	};
 	int opt;
@@ -223,6 +224,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->only[o->only_count++] = optarg;
 		else if (opt == 's' && o->skip_count < sizeof(o->skip) / sizeof(o->skip[0]))
 			o->skip[o->skip_count++] = optarg;
+		else if (opt == 'm')
+			ops_set_options(optarg);
 		else if (opt == 'c')
 			o->compare = true;
 		else if (opt == 'l')

@@ -58,6 +58,8 @@ long ops_fs(const struct t *t);
 bool ops_is_root(const struct t *t);
 uid_t ops_uid(const struct t *t);
 gid_t ops_gid(const struct t *t);
+/* Whether it was mounted with this option, which `nvfs-ops --mounted-with` named. */
+bool ops_option(const char *name);
 
 /* Ends the case as skipped. */
 void ops_skip(struct t *t, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));

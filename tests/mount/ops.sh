@@ -41,6 +41,24 @@ user_dir() {
 	install -d -m 755 "$1/root"
 }
 
+# A sparse backup of a file that its writer has still open: zeros where the kernel holds the data would be a loss.
+what_is_not_written_back_yet_is_no_hole() {
+	need tar perl
+	perl -e 'open(my $f, ">", $ARGV[0]) or die; syswrite($f, "data" x 250000); sleep 60' "$MNT_ops/root/held" &
+	local holder=$! i
+	for ((i = 0; i < 100; i++)); do
+		[ "$(stat -c %s "$MNT_ops/root/held" 2>/dev/null)" = 1000000 ] && break
+		sleep 0.05
+	done
+	tar -C "$MNT_ops/root" -cSf held.tar held
+	kill "$holder"
+	wait "$holder" || true
+	mkdir unpacked
+	tar -C unpacked -xf held.tar
+	cmp "$MNT_ops/root/held" unpacked/held
+	rm "$MNT_ops/root/held"
+}
+
 make_pool 3G
 make_subvolume ops --size 2G
 mount_subvolume ops
@@ -52,10 +70,15 @@ cases root "$MNT_ops/root"
 cases user "$MNT_ops/user" --as $user:$user
 # With the kernel's write-back cache a file has no holes (it does not tell the server what it holds).
 remount_subvolume ops writeback
-cases writeback "$MNT_ops/root" --skip seek_hole_data --skip seek_after_punch --skip many_holes \
-	--skip blocks_before_sync
+cases writeback "$MNT_ops/root" --mounted-with writeback --skip seek_hole_data --skip seek_after_punch --skip many_holes
+run_test what_is_not_written_back_yet_is_no_hole
 remount_subvolume ops parallel_dio
-cases parallel_dio "$MNT_ops/root" --only 'direct*' --only 'setid*' --only 'mmap*' --only 'open*' --only 'append*'
+cases parallel_dio "$MNT_ops/root" --mounted-with parallel_dio --only 'direct*' --only 'setid*' --only 'mmap*' --only 'open*' \
+	--only 'append*' --only 'handle*'
+remount_subvolume ops writeback,parallel_dio
+cases writeback,parallel_dio "$MNT_ops/root" --mounted-with writeback,parallel_dio --only 'direct*' --only 'setid*' \
+	--only 'mmap*' --only 'open*' --only 'append*' --only 'handle*' --only '*blocks*' --only '*write*' --only 'trunc*' \
+	--only 'punch*' --only 'times*' --only 'tmpfile*'
 remount_subvolume ops
 make_subvolume lz4 --size 300M --compression lz4
 mount_subvolume lz4

@@ -325,7 +325,8 @@ static void size_and_blocks(struct t *t)
 	OK(ftruncate(fd, 0));
 	OK(fsync(fd));
 	OK(fstat(fd, &st));
-	TRUE(st.st_blocks == 0 && st.st_size == 0);
+	/* See blocks_before_sync: a server that cannot know whether the kernel holds more says that there is something. */
+	TRUE(st.st_blocks <= (ops_option("writeback") ? 8 : 0) && st.st_size == 0);
 	OK(ftruncate(fd, 1 << 30));
 	OK(fsync(fd));
 	OK(fstat(fd, &st));
@@ -337,6 +338,10 @@ static void blocks_before_sync(struct t *t)
 	struct stat st;
 	int fd = ops_file(t, "f", 1 << 20, 1);
 
+	OK(fstat(fd, &st));
+	/* What the kernel's write-back cache holds is counted when it is written; but it is not nothing. */
+	TRUE(st.st_blocks >= (ops_option("writeback") ? 1 : 2048));
+	OK(fsync(fd));
 	OK(fstat(fd, &st));
 	TRUE(st.st_blocks >= 2048);
 	fd = ops_file(t, "small", 50, 1);

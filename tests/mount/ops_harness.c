@@ -160,6 +160,23 @@ long ops_fs(const struct t *t)
 	return t->fs;
 }
 
+static const char *mount_options = "";
+
+void ops_set_options(const char *names)
+{
+	mount_options = names;
+}
+
+bool ops_option(const char *name)
+{
+	size_t len = strlen(name);
+
+	for (const char *at = mount_options; (at = strstr(at, name)); at += len)
+		if ((at == mount_options || at[-1] == ',') && (!at[len] || at[len] == ','))
+			return true;
+	return false;
+}
+
 bool ops_is_root(const struct t *t)
 {
 	return t->as_root;

@@ -33,4 +33,7 @@ struct t {
  */
 void ops_run_case(const struct op_case *oc, const char *dir, uid_t uid, gid_t gid, struct ops_result *res);
 
+/* What ops_option() knows: names with commas between them, that stay where they are. */
+void ops_set_options(const char *names);
+
 #endif

@@ -17,7 +17,8 @@ static void create_file(struct t *t)
 
 	OK(fstat(fd, &st));
 	TRUE(S_ISREG(st.st_mode) && (st.st_mode & 07777) == 0640);
-	TRUE(st.st_nlink == 1 && st.st_size == 0 && st.st_blocks == 0);
+	/* With the write-back cache a server does not know whether there is nothing: see blocks_before_sync. */
+	TRUE(st.st_nlink == 1 && st.st_size == 0 && st.st_blocks <= (ops_option("writeback") ? 8 : 0));
 	TRUE(st.st_uid == ops_uid(t) && st.st_gid == ops_gid(t));
 	ops_see_stat(t, "f");
 	OK(close(fd));
