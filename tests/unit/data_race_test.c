@@ -209,6 +209,267 @@ START_TEST(reaper_ends_when_nothing_can_be_put)
 }
 END_TEST
 
+/* ---- Every kind of change while cycles are under way ---- */
+
+#define STORM_BYTES (600 * KIB)
+#define STORM_SYNCS 3
+
+struct storm {
+	struct rig rig;
+	struct rig_call syncs[STORM_SYNCS];
+	uint64_t ino[2], size[2];
+	uint8_t *data[2], *buf;
+	unsigned seed;
+	bool faults; /* the device may fail: what answers an error has changed nothing */
+};
+
+static unsigned rnd(struct storm *s, unsigned n)
+{
+	s->seed = s->seed * 1103515245u + 12345u;
+	return (s->seed >> 8) % n;
+}
+
+/* Small files and their first blocks, the border of two chunks, and anything. */
+static void storm_range(struct storm *s, uint64_t *offset, uint64_t *len)
+{
+	switch (rnd(s, 4)) {
+	case 0:
+		*offset = rnd(s, 3000);
+		*len = rnd(s, 2000) + 1;
+		break;
+	case 1:
+		*offset = rnd(s, 40 * KIB);
+		*len = rnd(s, 12 * KIB) + 1;
+		break;
+	case 2:
+		*offset = CHUNK_BYTES - rnd(s, 30 * KIB);
+		*len = rnd(s, 60 * KIB) + 1;
+		break;
+	default:
+		*offset = rnd(s, STORM_BYTES / 2);
+		*len = rnd(s, STORM_BYTES / 2) + 1;
+	}
+	if (rnd(s, 2)) {
+		*offset = *offset / BLOCK * BLOCK;
+		*len = (*len + BLOCK - 1) / BLOCK * BLOCK;
+	}
+}
+
+static bool storm_ok(const struct storm *s, ssize_t got, ssize_t want)
+{
+	if (!(s->faults && got == -EIO))
+		ck_assert_int_eq(got, want);
+	return got == want;
+}
+
+static void storm_zero(struct storm *s, unsigned f, uint64_t from, uint64_t to)
+{
+	if (to > s->size[f])
+		to = s->size[f];
+	if (from < to)
+		memset(s->data[f] + from, 0, to - from);
+}
+
+static void storm_grow(struct storm *s, unsigned f, uint64_t to)
+{
+	if (s->size[f] < to)
+		s->size[f] = to;
+}
+
+/* A direct write that goes by way of dirty blocks is accepted even when it is told that they could not be written. */
+static bool storm_accepted(struct storm *s, unsigned f, uint64_t at, uint64_t len)
+{
+	uint8_t *got = malloc(len);
+	bool all = rig_read(&s->rig, s->ino[f], at, got, len) == (ssize_t)len && !memcmp(got, s->buf, len);
+
+	free(got);
+	return all;
+}
+
+static void storm_write(struct storm *s, unsigned f, uint64_t at, uint64_t len)
+{
+	static const unsigned kinds[] = { 0, 0, DATA_DIRECT, DATA_DSYNC };
+	unsigned flags = kinds[rnd(s, s->faults ? 3 : 4)];
+	ssize_t n;
+
+	for (uint64_t i = 0; i < len; i++)
+		s->buf[i] = (uint8_t)(s->seed + (rnd(s, 3) ? 0 : i * 13) + (i >> 7));
+	n = rig_write(&s->rig, s->ino[f], at, s->buf, len, flags);
+	if (!storm_ok(s, n, (ssize_t)len) && !storm_accepted(s, f, at, len))
+		return;
+	memcpy(s->data[f] + at, s->buf, len);
+	storm_grow(s, f, at + len);
+}
+
+static void storm_copy(struct storm *s, unsigned f, uint64_t at, uint64_t len)
+{
+	unsigned from = rnd(s, 2);
+	uint64_t in = rnd(s, 100) * BLOCK;
+	ssize_t n;
+
+	at = at / BLOCK * BLOCK;
+	if (at + len > STORM_BYTES || (from == f && in < at + len && at < in + len))
+		return;
+	n = rig_copy(&s->rig, s->ino[from], in, s->ino[f], at, len);
+	if (n == -EOPNOTSUPP || (n == -EIO && s->faults))
+		return;
+	ck_assert_int_ge(n, 0);
+	memcpy(s->data[f] + at, s->data[from] + in, (size_t)n);
+	if (n)
+		storm_grow(s, f, at + (uint64_t)n);
+}
+
+static void storm_change(struct storm *s)
+{
+	const int keep = FALLOC_FL_KEEP_SIZE;
+	unsigned f = rnd(s, 2), what = rnd(s, 16);
+	uint64_t at, len;
+
+	storm_range(s, &at, &len);
+	if (what < 7) {
+		storm_write(s, f, at, len);
+	} else if (what < 9) {
+		uint64_t size = rnd(s, 3) ? at : 0;
+
+		if (!storm_ok(s, rig_truncate(&s->rig, s->ino[f], size), 0))
+			return;
+		storm_zero(s, f, size, s->size[f]);
+		s->size[f] = size;
+	} else if (what < 11) {
+		if (storm_ok(s, rig_fallocate(&s->rig, s->ino[f], FALLOC_FL_PUNCH_HOLE | keep, at, len), 0))
+			storm_zero(s, f, at, at + len);
+	} else if (what < 12) {
+		if (storm_ok(s, rig_fallocate(&s->rig, s->ino[f], FALLOC_FL_ZERO_RANGE | keep, at, len), 0))
+			storm_zero(s, f, at, at + len);
+	} else if (what < 13) {
+		if (storm_ok(s, rig_fallocate(&s->rig, s->ino[f], 0, at, len), 0))
+			storm_grow(s, f, at + len);
+	} else {
+		storm_copy(s, f, at, len);
+	}
+}
+
+/* A cycle without a commit: what fails is then the data, and not the log, which would be the end of the pool. */
+static ssize_t put_only(struct rig_call *c)
+{
+	struct inode *inode;
+	int r = inode_get(&c->op, c->ino, &inode);
+
+	return r ? r : file_put_all(&c->op, inode);
+}
+
+static void storm_sync(struct storm *s)
+{
+	struct rig_call *c = &s->syncs[rnd(s, STORM_SYNCS)];
+
+	if (c->fn && !c->done)
+		return;
+	if (c->fn)
+		storm_ok(s, c->result, 0);
+	memset(c, 0, sizeof(*c));
+	c->fn = put_only;
+	c->ino = s->ino[rnd(s, 2)];
+	if (s->faults)
+		rig_start(&s->rig, c);
+	else
+		rig_start_fsync(&s->rig, c, c->ino);
+}
+
+static void storm_settle(struct storm *s)
+{
+	for (unsigned i = 0; i < STORM_SYNCS; i++)
+		if (s->syncs[i].fn)
+			storm_ok(s, rig_wait(&s->rig, &s->syncs[i]), 0);
+	memset(s->syncs, 0, sizeof(s->syncs));
+}
+
+static void storm_compare(struct storm *s)
+{
+	for (unsigned f = 0; f < 2; f++) {
+		struct inode_attr attr;
+
+		rig_attr(&s->rig, s->ino[f], &attr);
+		ck_assert_uint_eq(attr.size_bytes, s->size[f]);
+		expect(&s->rig, s->ino[f], 0, s->data[f], s->size[f]);
+	}
+}
+
+static void storm_step(struct storm *s)
+{
+	if (rnd(s, 3))
+		storm_change(s);
+	if (!rnd(s, 2))
+		storm_sync(s);
+	rig_turn(&s->rig, rnd(s, 3));
+	if (!rnd(s, 4))
+		storm_compare(s);
+}
+
+static void storm_run(const struct rig_options *options, const struct sim_faults *faults, unsigned seed)
+{
+	static struct storm s;
+	const char *factor = getenv("NVFS_TEST_FACTOR"), *other = getenv("NVFS_TEST_SEED");
+	unsigned steps = 500 * (factor ? (unsigned)strtoul(factor, NULL, 0) : 1);
+
+	memset(&s, 0, sizeof(s));
+	s.seed = seed + (other ? (unsigned)strtoul(other, NULL, 0) : 0) * 1000003u;
+	s.buf = aligned_alloc(4096, STORM_BYTES);
+	s.faults = faults && faults->fail_write_ppm;
+	rig_make(&s.rig, options);
+	for (unsigned f = 0; f < 2; f++) {
+		s.data[f] = calloc(1, STORM_BYTES * 2);
+		s.ino[f] = rig_create(&s.rig, f ? "b" : "a");
+	}
+	for (unsigned i = 0; i < steps; i++) {
+		if (!(i % 50) && faults)
+			sim_set_faults(s.rig.dev[0], faults);
+		storm_step(&s);
+		if (i % 100 == 99) {
+			storm_settle(&s);
+			sim_set_faults(s.rig.dev[0], NULL);
+			storm_compare(&s);
+			if (s.faults && rig_sync(&s.rig)) /* they hit RocksDB's own files: that is the end of this pool */
+				goto out;
+			rig_check(&s.rig);
+		}
+		if (i % 300 == 299) {
+			rig_reopen(&s.rig);
+			s.ino[0] = rig_lookup(&s.rig, "a");
+			s.ino[1] = rig_lookup(&s.rig, "b");
+			storm_compare(&s);
+		}
+	}
+	storm_settle(&s);
+	sim_set_faults(s.rig.dev[0], NULL);
+	if (!s.faults || !rig_sync(&s.rig))
+		rig_check(&s.rig);
+out:
+	rig_free(&s.rig);
+	free(s.data[0]);
+	free(s.data[1]);
+	free(s.buf);
+}
+
+START_TEST(storm)
+{
+	struct rig_options options = { .compress = _i & 1, .map_cache_bytes = _i & 2 ? 1 : 0, .dirty_bytes = _i & 2 ? 3 * MIB : 0 };
+	struct sim_faults slow = { .latency_min_ns = 1000, .latency_max_ns = 200000, .seed = (uint64_t)_i };
+
+	storm_run(&options, &slow, (unsigned)_i * 131 + 17);
+}
+END_TEST
+
+START_TEST(storm_with_failing_writes)
+{
+	struct rig_options options = { .compress = _i & 1 };
+	struct sim_faults faults = { .latency_min_ns = 1000, .latency_max_ns = 200000, .seed = (uint64_t)_i, .fail_write_ppm = 200000 };
+
+	log_set_sink(quiet, NULL);
+	storm_run(&options, &faults, (unsigned)_i * 131 + 19);
+	log_set_sink(NULL, NULL);
+}
+END_TEST
+
 static void add(Suite *suite, const char *name, const TTest *test, int times)
 {
 	TCase *tcase = tcase_create(name);
@@ -226,5 +487,7 @@ int main(void)
 	add(suite, "inline_damage", damaged_inline_data_stays_damaged, 4);
 	add(suite, "copy_source", copy_ends_when_its_source_cannot_be_written, 1);
 	add(suite, "reaper", reaper_ends_when_nothing_can_be_put, 1);
+	add(suite, "storm", storm, 4);
+	add(suite, "storm_failing", storm_with_failing_writes, 4);
 	return unit_run_suite(suite);
 }

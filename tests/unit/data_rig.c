@@ -165,7 +165,7 @@ static void call_run(struct op *op)
 	c->done = true;
 }
 
-static void call_start(struct rig *rig, struct rig_call *c)
+void rig_start(struct rig *rig, struct rig_call *c)
 {
 	if (!rig->sv)
 		rig_open_subvol(rig);
@@ -183,7 +183,7 @@ ssize_t rig_wait(struct rig *rig, struct rig_call *c)
 
 static ssize_t call(struct rig *rig, struct rig_call *c)
 {
-	call_start(rig, c);
+	rig_start(rig, c);
 	return rig_wait(rig, c);
 }
 
@@ -273,7 +273,7 @@ void rig_start_write(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t
 	c->from = buf;
 	c->len = len;
 	c->flags = flags;
-	call_start(rig, c);
+	rig_start(rig, c);
 }
 
 void rig_start_read(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t offset, void *buf, size_t len)
@@ -283,14 +283,14 @@ void rig_start_read(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t 
 	c->offset = offset;
 	c->buf = buf;
 	c->len = len;
-	call_start(rig, c);
+	rig_start(rig, c);
 }
 
 void rig_start_fsync(struct rig *rig, struct rig_call *c, uint64_t ino)
 {
 	c->fn = do_fsync;
 	c->ino = ino;
-	call_start(rig, c);
+	rig_start(rig, c);
 }
 
 void rig_start_truncate(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t size)
@@ -298,7 +298,7 @@ void rig_start_truncate(struct rig *rig, struct rig_call *c, uint64_t ino, uint6
 	c->fn = do_truncate;
 	c->ino = ino;
 	c->offset = size;
-	call_start(rig, c);
+	rig_start(rig, c);
 }
 
 void rig_start_copy(struct rig *rig, struct rig_call *c, uint64_t in, uint64_t offset_in, uint64_t out,
@@ -310,7 +310,7 @@ void rig_start_copy(struct rig *rig, struct rig_call *c, uint64_t in, uint64_t o
 	c->ino2 = out;
 	c->offset2 = offset_out;
 	c->len = len;
-	call_start(rig, c);
+	rig_start(rig, c);
 }
 
 ssize_t rig_write(struct rig *rig, uint64_t ino, uint64_t offset, const void *buf, size_t len, unsigned flags)

@@ -84,6 +84,8 @@ struct rig_call {
 	ssize_t result;
 	bool done;
 };
+/* With a function of the test's own; c->fn and its arguments are set. */
+void rig_start(struct rig *rig, struct rig_call *c);
 void rig_start_write(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t offset, const void *buf, size_t len,
 		     unsigned flags);
 void rig_start_read(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t offset, void *buf, size_t len);
