@@ -29,8 +29,10 @@ int cmd_debug_udev(const struct nvfs_args *a)
 	uuid_unparse_lower(label.pool_uuid, pool);
 	uuid_unparse_lower(label.device_uuid, device);
 	printf("ID_FS_TYPE=nvfs\nID_FS_USAGE=filesystem\nID_FS_UUID=%s\nID_FS_UUID_ENC=%s\nID_FS_UUID_SUB=%s\n"
-	       "ID_FS_UUID_SUB_ENC=%s\nID_FS_LABEL=%s\nID_FS_LABEL_ENC=%s\nID_FS_VERSION=%u.%u\n",
-	       pool, pool, device, device, label.name, label.name, label.major, label.minor);
+	       "ID_FS_UUID_SUB_ENC=%s\nID_FS_VERSION=%u.%u\n",
+	       pool, pool, device, device, label.major, label.minor);
+	if (label.name[0])
+		printf("ID_FS_LABEL=%s\nID_FS_LABEL_ENC=%s\n", label.name, label.name);
 	return EXIT_OK;
 }
 
@@ -42,11 +44,6 @@ static struct device *open_member(const char *path)
 	struct device *dev;
 	int rc = device_open(path, DEVICE_READONLY | DEVICE_EXCLUSIVE, &dev);
 
-	if (!rc) {
-		rc = device_lock(dev, false);
-		if (rc)
-			device_close(dev);
-	}
 	if (rc == -EBUSY)
 		die(EXIT_BUSY, "%s is in use; stop its pool first (nvfs pool stop POOL)", path);
 	if (rc)

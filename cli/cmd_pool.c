@@ -67,11 +67,20 @@ int cmd_pool_show(const struct nvfs_args *a)
 	return EXIT_OK;
 }
 
+struct collection {
+	json_t *pools;
+	bool failed;
+};
+
 static int collect(const char *pool, void *arg)
 {
-	json_t *reply = nvfs_call(pool, "pool.show", NULL, NULL);
+	struct collection *c = arg;
+	json_t *reply = nvfs_ask(pool, "pool.show");
 
-	json_array_append(arg, json_object_get(reply, "pool"));
+	if (reply)
+		json_array_append(c->pools, json_object_get(reply, "pool"));
+	else
+		c->failed = true;
 	json_decref(reply);
 	return 0;
 }
@@ -100,15 +109,15 @@ static void print_pools(const json_t *pools)
 
 int cmd_pool_list(const struct nvfs_args *a)
 {
-	json_t *pools = json_array();
+	struct collection c = {.pools = json_array()};
 
-	client_each_pool(collect, pools);
+	client_each_pool(collect, &c);
 	if (a->json)
-		print_json(pools);
+		print_json(c.pools);
 	else
-		print_pools(pools);
-	json_decref(pools);
-	return EXIT_OK;
+		print_pools(c.pools);
+	json_decref(c.pools);
+	return c.failed ? EXIT_REFUSED : EXIT_OK;
 }
 
 /* One name, or the devices of one pool: the first one's label tells the pool, all of them are handed on. */
@@ -117,7 +126,7 @@ static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
 	char why[512];
 	int rc = pool_ref_parse(a->words[0], ref, why, sizeof(why));
 
-	if (rc == -ENXIO && a->count > 1) /* the rest of the members is on the command line */
+	if (rc == -ENXIO && ref->pool && a->count > 1) /* the rest of the members is on the command line */
 		rc = 0;
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
@@ -129,8 +138,13 @@ static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
 		free(*d);
 	free(ref->devices);
 	ref->devices = calloc(a->count + 1, sizeof(*ref->devices));
-	for (unsigned i = 0; ref->devices && i < a->count; i++)
+	if (!ref->devices)
+		die(EXIT_REFUSED, "out of memory");
+	for (unsigned i = 0; i < a->count; i++) {
 		ref->devices[i] = realpath(a->words[i], NULL);
+		if (!ref->devices[i])
+			die(nvfs_exit_code(-errno), "%s: %s", a->words[i], strerror(errno));
+	}
 }
 
 int cmd_pool_start(const struct nvfs_args *a)

@@ -100,12 +100,12 @@ int cmd_subvolume_delete(const struct nvfs_args *a)
 
 struct listing {
 	json_t *all; /* of every pool: the subvolumes, with "pool" added */
+	bool failed;
 };
 
-static int list_pool(const char *pool, void *arg)
+static void take_list(struct listing *l, const char *pool, json_t *reply)
 {
-	struct listing *l = arg;
-	json_t *reply = nvfs_call(pool, "subvolume.list", NULL, NULL), *sv;
+	json_t *sv;
 	size_t i;
 
 	json_array_foreach(json_object_get(reply, "subvolumes"), i, sv) {
@@ -113,6 +113,17 @@ static int list_pool(const char *pool, void *arg)
 		json_array_append(l->all, sv);
 	}
 	json_decref(reply);
+}
+
+static int list_pool(const char *pool, void *arg)
+{
+	struct listing *l = arg;
+	json_t *reply = nvfs_ask(pool, "subvolume.list");
+
+	if (reply)
+		take_list(l, pool, reply);
+	else
+		l->failed = true;
 	return 0;
 }
 
@@ -145,7 +156,7 @@ int cmd_subvolume_list(const struct nvfs_args *a)
 	struct listing l = {.all = json_array()};
 
 	if (a->count)
-		list_pool(a->words[0], &l);
+		take_list(&l, a->words[0], nvfs_call(a->words[0], "subvolume.list", NULL, NULL));
 	else
 		client_each_pool(list_pool, &l);
 	if (a->json)
@@ -153,5 +164,5 @@ int cmd_subvolume_list(const struct nvfs_args *a)
 	else
 		print_list(l.all);
 	json_decref(l.all);
-	return EXIT_OK;
+	return l.failed ? EXIT_REFUSED : EXIT_OK;
 }

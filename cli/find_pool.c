@@ -49,6 +49,8 @@ static const char *label_error(int err)
 		return "it was made by a newer nvfs; update this one";
 	case -ENODATA:
 		return "it is smaller than its label says: the file or device was truncated";
+	case -ENXIO:
+		return "it is empty; mkfs.nvfs makes a pool";
 	case -ENOTBLK:
 		return "it is neither a regular file nor a block device";
 	default:

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/in_use.h"
 #include "io/device.h"
 #include "io/log.h"
 #include "meta/check.h"
@@ -140,13 +142,14 @@ static void bar_draw(void *arg, const char *what, uint64_t done, uint64_t total)
 static int open_device(const char *path, bool repair, struct device **out)
 {
 	const unsigned flags = DEVICE_EXCLUSIVE | (repair ? 0 : DEVICE_READONLY);
-	int err = device_open(path, flags, out);
+	char why[PATH_MAX + 128];
+	int err = in_use_check(path, why, sizeof(why));
 
-	if (!err) {
-		err = device_lock(*out, false);
-		if (err)
-			device_close(*out);
+	if (err == -EBUSY) {
+		fprintf(stderr, "fsck.nvfs: %s: %s\n", path, why);
+		return err;
 	}
+	err = device_open(path, flags, out);
 	if (err == -EBUSY)
 		fprintf(stderr, "fsck.nvfs: %s is in use: stop the pool first (nvfs pool stop POOL)\n", path);
 	else if (err)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "cli/in_use.h"
 #include "io/cleanup.h"
@@ -42,17 +43,47 @@ static bool loop_of(const char *path, char *name, size_t len)
 	return found;
 }
 
-int in_use_check(const char *path, char *why, size_t why_len)
+/* What is behind this loop device, into name. */
+static bool file_of_loop(const char *path, char *name, size_t len)
+{
+	char attribute[64];
+	cleanup_file FILE *f = NULL;
+	struct stat st;
+
+	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+		return false;
+	snprintf(attribute, sizeof(attribute), "/sys/dev/block/%u:%u/loop/backing_file", major(st.st_rdev), minor(st.st_rdev));
+	f = fopen(attribute, "re");
+	if (!f || !fgets(name, (int)len, f))
+		return false;
+	name[strcspn(name, "\n")] = '\0';
+	return true;
+}
+
+static int check_open(const char *path)
 {
 	struct device *dev;
-	char loop[64];
+	int rc = device_open(path, DEVICE_EXCLUSIVE | DEVICE_READONLY, &dev);
+
+	if (!rc)
+		device_close(dev);
+	return rc;
+}
+
+int in_use_check(const char *path, char *why, size_t why_len)
+{
+	char loop[64], file[PATH_MAX];
 	int rc;
 
+	if (file_of_loop(path, file, sizeof(file)) && check_open(file) == -EBUSY) {
+		snprintf(why, why_len, "the file behind it, %s, is in use: nvfs pool list shows by whom", file);
+		return -EBUSY;
+	}
 	if (loop_of(path, loop, sizeof(loop))) {
 		snprintf(why, why_len, "it is behind the loop device %s; detach that with losetup -d %s", loop, loop);
 		return -EBUSY;
 	}
-	rc = device_open(path, DEVICE_EXCLUSIVE, &dev);
+	rc = check_open(path);
 	if (rc == -EBUSY)
 		snprintf(why, why_len, "it is in use: mounted, swapped to, part of another device, or served by nvfsd "
 				       "(lsblk and nvfs pool list show by whom); release it first");
@@ -60,8 +91,6 @@ int in_use_check(const char *path, char *why, size_t why_len)
 		snprintf(why, why_len, "it is neither a regular file nor a block device");
 	else if (rc)
 		snprintf(why, why_len, "%s", strerror(-rc));
-	else
-		device_close(dev);
 	return rc;
 }
 
@@ -98,6 +127,8 @@ static int nvfs_check(const char *path, char *why, size_t why_len)
 		return rc;
 	if (rc == -EBADMSG)
 		snprintf(why, why_len, "it holds a damaged pool of nvfs");
+	else if (rc == -EPROTONOSUPPORT)
+		snprintf(why, why_len, "it holds a pool of a newer nvfs");
 	else
 		snprintf(why, why_len, "it holds the pool %s of nvfs", label.name);
 	return -EEXIST;

@@ -130,5 +130,9 @@ int main(int argc, char **argv)
 	if (a.count < command->min || a.count > command->max)
 		die(EXIT_USAGE, "usage: nvfs %s %s%s%s", command->group, command->name ? command->name : "",
 		    command->name ? " " : "", command->args);
-	return command->run(&a);
+	c = command->run(&a);
+	/* Who reads half an answer must not take it for all. */
+	if (fflush(stdout) || ferror(stdout))
+		die(EXIT_REFUSED, "the answer cannot be written: %s", strerror(errno));
+	return c;
 }

@@ -51,6 +51,12 @@ int cmd_debug_dump(const struct nvfs_args *a);
  */
 json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key, json_t *request);
 
+/*
+ * The same for one of several pools, without a subvolume: a pool that does not answer in 10 s, or refuses, gets a line on stderr and
+ * NULL, so that it does not hide the others.
+ */
+json_t *nvfs_ask(const char *pool, const char *op);
+
 /* Exit code of an errno. */
 int nvfs_exit_code(int err);
 

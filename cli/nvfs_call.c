@@ -58,6 +58,25 @@ json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key,
 	return reply;
 }
 
+json_t *nvfs_ask(const char *pool, const char *op)
+{
+	struct client *client = NULL;
+	json_t *reply = NULL;
+	int rc = client_connect(pool, &client);
+
+	if (rc) {
+		report("pool %s: %s", pool, strerror(-rc));
+		return NULL;
+	}
+	client_set_timeout(client, 10);
+	if (client_call(client, json_pack("{s:s}", "op", op), -1, &reply)) {
+		report("pool %s: %s", pool, client_message(client));
+		reply = NULL;
+	}
+	client_close(client);
+	return reply;
+}
+
 void print_json(const json_t *value)
 {
 	json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -178,6 +178,9 @@ int label_decode(const void *buf, struct label *out)
 	if (le32toh(d->crc) != label_crc(buf))
 		return -EBADMSG;
 	decode_fields(d, out);
+	/* Names go to terminals and, line by line, to udev: one of a later format, or of a forger, is no exception. */
+	if (!label_name_valid(out->name))
+		memset(out->name, 0, sizeof(out->name));
 	if (out->major != LABEL_MAJOR || (out->incompat & ~LABEL_INCOMPAT_KNOWN))
 		return -EPROTONOSUPPORT;
 	if (!label_possible(d, out))

@@ -88,9 +88,12 @@ force_stop() {
 	return 1
 }
 
-# Daemons that a test started and left: they work in $WORK.
+# Daemons that a test started and left: they work in $WORK, or serve a pool named $POOL-SOMETHING.
 end_leftovers() {
 	local p
+	for p in $(nvfs pool list 2>/dev/null | awk -v own="${POOL-}-" 'index($1, own) == 1 { print $1 }'); do
+		timeout 60 nvfs pool stop --force "$p" >/dev/null 2>&1
+	done
 	for p in /proc/[0-9]*; do
 		[[ "$(readlink "$p/cwd" 2>/dev/null)" == "$WORK"* ]] && kill -KILL "${p#/proc/}" 2>/dev/null
 	done

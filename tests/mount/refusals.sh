@@ -160,6 +160,29 @@ fsck_refuses_a_pool_in_use() {
 	same $status 8
 }
 
+# Its lock is that of the file, and who comes by the loop device has another one; so the other way round.
+the_same_pool_by_a_loop_device_is_refused() {
+	local loop
+	need losetup
+	loop=$(losetup -f --show "$POOL_FILE") || { echo "no loop device"; exit 77; }
+	refused 'behind it.*in use' mkfs.nvfs --name again --force "$loop" &&
+		refused 'behind it.*in use' fsck.nvfs -n "$loop" &&
+		refused 'loop device' fsck.nvfs -n "$POOL_FILE" || { losetup -d "$loop"; return 1; }
+	losetup -d "$loop"
+}
+
+pool_start_refuses_what_is_not_there() {
+	: >empty.img
+	refused 'missing.img' nvfs pool start "$POOL_FILE" "$WORK/missing.img"
+	refused 'empty' nvfs pool start "$WORK/empty.img" "$POOL_FILE"
+}
+
+half_an_answer_is_an_error() {
+	[ -c /dev/full ] || { echo "no /dev/full"; exit 77; }
+	fails nvfs pool list >/dev/full
+	fails nvfs subvolume list --json >/dev/full
+}
+
 second_daemon_is_refused() {
 	fails nvfsd -f "$POOL_FILE" >out 2>&1
 	cat out
@@ -173,6 +196,7 @@ for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refus
 	mount_refuses_an_unknown_pool mount_refuses_a_second_time mount_refuses_a_bad_directory \
 	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
 	full_subvolume_says_so_at_write full_inode_table_says_so fsck_refuses_a_pool_in_use \
+	the_same_pool_by_a_loop_device_is_refused pool_start_refuses_what_is_not_there half_an_answer_is_an_error \
 	second_daemon_is_refused; do
 	run_test $t
 done

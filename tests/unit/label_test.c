@@ -83,6 +83,8 @@ START_TEST(impossible_fields_are_refused)
 	} while (0)
 	REFUSED(l.major = 2, -EPROTONOSUPPORT);
 	ck_assert_str_eq(out.name, "tank");
+	REFUSED((l.major = 2, strcpy(l.name, "a\nSYSTEMD_WANTS=b")), -EPROTONOSUPPORT);
+	ck_assert_str_eq(out.name, "");
 	REFUSED(l.incompat = 1, -EPROTONOSUPPORT);
 	REFUSED(l.device_index = 2, -EBADMSG);
 	REFUSED(l.device_count = 0, -EBADMSG);
