@@ -352,6 +352,17 @@ static bool is_fuse_device(int fd)
 	       st.st_rdev == makedev(FUSE_MAJOR, FUSE_MINOR);
 }
 
+/*
+ * Whether a filesystem is mounted on it: its requests would go to whichever session reads them. A read that has no room for a
+ * request takes none and says EPERM before the mount.
+ */
+static bool is_mounted_fuse(int fd)
+{
+	char byte;
+
+	return read(fd, &byte, 1) >= 0 || errno != EPERM;
+}
+
 static json_t *mount_reply(struct server *s, const char *subvolume)
 {
 	char options[160];
@@ -381,6 +392,8 @@ static json_t *mount_subvolume(struct context *c)
 		return bad_request(&error);
 	if (!is_fuse_device(c->fd))
 		return control_refuse(EBADF, "a descriptor of /dev/fuse has to come with the request");
+	if (is_mounted_fuse(c->fd))
+		return control_refuse(EBUSY, "that descriptor of /dev/fuse has a mount already; open another one");
 	if (strlen(m.subvolume) > SUBVOL_NAME_MAX || strlen(m.target) >= PATH_MAX)
 		return control_refuse(ENAMETOOLONG, "the name of subvolume or target is too long");
 	/* One that never mounted what it asked for before will not now. */

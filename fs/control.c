@@ -63,10 +63,22 @@ json_t *control_refuse(int err, const char *fmt, ...)
 				 "message", strerror(err));
 }
 
-/* Takes the reply. False when the client is gone or too slow. */
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/*
+ * Takes the reply. False when the client is gone or too slow: each send has the socket's time limit, all of them
+ * together another, because the end of the daemon waits for them.
+ */
 static bool send_reply(int fd, json_t *reply)
 {
 	cleanup_free char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+	const int64_t deadline = now_ms() + CONTROL_REPLY_SECONDS * 1000;
 	size_t len, at = 0;
 
 	json_decref(reply);
@@ -79,7 +91,7 @@ static bool send_reply(int fd, json_t *reply)
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n <= 0)
+		if (n <= 0 || now_ms() > deadline)
 			return false;
 		at += (size_t)n;
 	}
@@ -121,14 +133,6 @@ static int identify(struct connection *c)
 }
 
 /* ---- Lines ---- */
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static void take_passed(struct connection *c, int fd)
 {
@@ -265,8 +269,9 @@ static void *connection_main(void *arg)
 static int enter(struct control *control, struct connection *c)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+	const unsigned most = CONTROL_CONNECTIONS_MAX - (c->peer.uid ? CONTROL_CONNECTIONS_ROOT : 0);
 
-	if (control->count >= CONTROL_CONNECTIONS_MAX)
+	if (control->count >= most)
 		return -EBUSY;
 	if (control->stopping)
 		return -ESHUTDOWN;

@@ -19,7 +19,9 @@ struct server;
 
 #define CONTROL_LINE_MAX (64u << 10)
 #define CONTROL_CONNECTIONS_MAX 64
+#define CONTROL_CONNECTIONS_ROOT 8 /* of these, which only root gets: mounts can be ended whatever others do */
 #define CONTROL_LINE_SECONDS 10
+#define CONTROL_REPLY_SECONDS 60
 
 /* Who asks, and what outlives a request of its connection. */
 struct control_peer {

@@ -595,6 +595,61 @@ START_TEST(limits_connections)
 }
 END_TEST
 
+/* An ordinary user who got through to the socket: holds 60 connections until the pipe ends. */
+static void hold_connections(int until)
+{
+	char byte;
+
+	if (chdir(NVFS_RUN_DIR) || setgid(65534) || setuid(65534))
+		_exit(1);
+	snprintf(sock_path, sizeof(sock_path), "%s.sock", pool);
+	for (int i = 0; i < 60; i++)
+		raw_connect();
+	_exit(read(until, &byte, 1) == 0 ? 0 : 2);
+}
+
+START_TEST(keeps_connections_for_root)
+{
+	int fds[2];
+	pid_t pid;
+
+	start_daemon();
+	ck_assert_int_eq(chmod(sock_path, 0666), 0);
+	ck_assert_int_eq(pipe(fds), 0);
+	pid = fork();
+	if (pid == 0) {
+		close(fds[1]);
+		hold_connections(fds[0]);
+	}
+	poll(NULL, 0, 500);
+	for (int i = 0; i < 6; i++)
+		raw_connect();
+	poll(NULL, 0, 200);
+	connect_client();
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+	close(fds[1]);
+	ck_assert_int_eq(exit_status(pid), 0);
+}
+END_TEST
+
+START_TEST(takes_no_descriptor_that_is_mounted)
+{
+	int other;
+
+	start_daemon();
+	create_subvolume("a");
+	create_subvolume("b");
+	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	other = dup(fuse_fd);
+	mount_reply(ask(mount_request("a"), fuse_fd));
+	write_file("f", "x");
+	ck_assert_int_eq(client_call(client, mount_request("b"), other, NULL), -EBUSY);
+	file_has("f", "x");
+	close(other);
+	ck_assert_int_eq(umount(mnt), 0);
+}
+END_TEST
+
 START_TEST(takes_only_descriptors_of_fuse)
 {
 	int null, listing;
@@ -647,7 +702,8 @@ int main(void)
 		takes_back_a_mount_that_never_came,
 		stops_under_load_when_forced, replaces_a_dead_worker,
 		gives_up_after_three_deaths, refuses_malformed_requests, limits_lines,
-		limits_connections, takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
+		limits_connections, keeps_connections_for_root, takes_no_descriptor_that_is_mounted,
+		takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");
