@@ -21,7 +21,7 @@ if [ $status -ne 0 ] || [ -n "$said" ]; then
 	[ -z "$said" ] && { echo "skip: systemd-analyze verify does not work here"; exit 77; }
 	exit 1
 fi
-for before in local-fs-pre.target kubelet.service shutdown.target; do
+for before in local-fs-pre.target remote-fs-pre.target kubelet.service shutdown.target; do
 	grep '^Before=' "$built" | grep -qw "$before" || { echo "not before $before"; exit 1; }
 done
 grep -qx 'DefaultDependencies=no' "$built" && grep -qx 'Conflicts=shutdown.target' "$built"
