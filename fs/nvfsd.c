@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -314,6 +315,8 @@ static int work(const struct arguments *a)
 	char why[512];
 	int status;
 
+	/* It was executed as /proc/self/exe, and would be called "exe" everywhere. */
+	prctl(PR_SET_NAME, "nvfsd-worker");
 	poolconf_init(&c);
 	snprintf(c.pool, sizeof(c.pool), "%s", a->name ? a->name : "");
 	if (poolconf_options(&c, a->options ? a->options : "", why, sizeof(why)))
