@@ -219,8 +219,12 @@ static ssize_t memory_transfer(struct device *dev, const struct io_request *req,
 {
 	ssize_t n;
 
-	if (req->op == IO_READ)
+	if (req->op == IO_READ && part->iovcnt == 1)
+		n = pread(dev->fd, part->iov->iov_base, part->iov->iov_len, (off_t)part->offset);
+	else if (req->op == IO_READ)
 		n = preadv(dev->fd, part->iov, (int)part->iovcnt, (off_t)part->offset);
+	else if (part->iovcnt == 1 && !(req->flags & IO_FUA))
+		n = pwrite(dev->fd, part->iov->iov_base, part->iov->iov_len, (off_t)part->offset);
 	else
 		n = pwritev2(dev->fd, part->iov, (int)part->iovcnt, (off_t)part->offset,
 			     req->flags & IO_FUA ? RWF_DSYNC : 0);
