@@ -189,6 +189,10 @@ static bool early(struct session *s, struct request *r)
 		return true;
 	}
 	switch (r->in->opcode) {
+	case FUSE_READ:
+		return ops_read(s, r);
+	case FUSE_WRITE:
+		return ops_write(s, r);
 	case FUSE_SETATTR:
 		return ops_setattr(s, r);
 	case FUSE_SETXATTR:
@@ -231,8 +235,6 @@ static const struct fuse_lowlevel_ops fuse_ops = {
 	.link = ops_link,
 	.open = no_open,
 	.opendir = no_open,
-	.read = ops_read,
-	.write = ops_write,
 	.fsync = ops_fsync,
 	.fsyncdir = ops_fsync,
 	.readdir = ops_readdir,

@@ -113,9 +113,6 @@ void ops_statfs(fuse_req_t req, fuse_ino_t ino);
 void ops_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
 void ops_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
 void ops_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
-void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi);
-void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-	       struct fuse_file_info *fi);
 void ops_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 		   struct fuse_file_info *fi);
@@ -124,7 +121,9 @@ void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			 struct fuse_file_info *fi_in, fuse_ino_t ino_out, off_t off_out,
 			 struct fuse_file_info *fi_out, size_t len, int flags);
 
-/* What comes before libfuse's dispatcher: true when it was handled. */
+/* What comes before libfuse's dispatcher: true when it was handled. Reads and writes do because it allocates for each. */
+bool ops_read(struct session *s, struct request *r);
+bool ops_write(struct session *s, struct request *r);
 bool ops_setattr(struct session *s, struct request *r);
 bool ops_setxattr(struct session *s, struct request *r);
 bool ops_statx(struct session *s, struct request *r);

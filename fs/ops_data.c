@@ -99,15 +99,21 @@ static void touch_run(struct op *op)
 	read_run(op);
 }
 
-void ops_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+bool ops_read(struct session *s, struct request *r)
 {
-	struct ops_volume *v = session_arg(fuse_req_userdata(req));
-	struct call *c = call_new(req, atime_is_due(v, ino) ? touch_run : read_run, ino);
+	const struct fuse_read_in *in = request_arg(r);
+	bool touch = atime_is_due(session_arg(s), r->in->nodeid);
+	struct call *c = call_early(s, touch ? touch_run : read_run);
 
-	c->offset = (uint64_t)off;
-	c->len = size;
-	c->flags = data_flags(fi->flags);
+	if (request_arg_len(r) < sizeof(*in)) {
+		call_done(c, -EINVAL);
+		return true;
+	}
+	c->offset = in->offset;
+	c->len = in->size;
+	c->flags = data_flags((int)in->flags);
 	call_run(c);
+	return true;
 }
 
 static void reply_count(struct call *c, ssize_t n)
@@ -129,29 +135,29 @@ static void write_run(struct op *op)
 		reply_count(c, n);
 }
 
-void ops_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
-	       struct fuse_file_info *fi)
+bool ops_write(struct session *s, struct request *r)
 {
-	struct call *c = call_new(req, write_run, ino);
-	const struct fuse_write_in *in = request_arg(c->request);
+	const struct fuse_write_in *in = request_arg(r);
+	struct call *c = call_early(s, write_run);
 
-	if (request_arg_len(c->request) < sizeof(*in) + size) {
+	if (request_arg_len(r) < sizeof(*in) || request_arg_len(r) - sizeof(*in) < in->size) {
 		call_done(c, -EINVAL);
-		return;
+		return true;
 	}
-	c->u.data = buf;
-	c->offset = (uint64_t)off;
-	c->len = size;
-	c->flags = data_flags(fi->flags);
+	c->u.data = in + 1;
+	c->offset = in->offset;
+	c->len = in->size;
+	c->flags = data_flags((int)in->flags);
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		c->flags |= DATA_KILL_SUIDGID;
 	/* Pages of the cache, written back by the kernel: whose flags these are is chance. */
 	if (in->write_flags & FUSE_WRITE_CACHE)
 		c->flags &= ~(unsigned)(DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
 	/* With its write-back cache the kernel keeps the times and sends them by itself. */
-	if ((in->write_flags & FUSE_WRITE_CACHE) && session_writeback(c->request->session))
+	if ((in->write_flags & FUSE_WRITE_CACHE) && session_writeback(s))
 		c->flags |= DATA_KEEP_TIMES;
 	call_run(c);
+	return true;
 }
 
 static void fsync_run(struct op *op)

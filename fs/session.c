@@ -28,6 +28,7 @@
 #define PROBE_MIN_NS 200000u
 #define PROBE_MAX_NS 20000000u
 #define MAX_BACKGROUND 128u
+#define SHORT_REPLY 256u       /* bytes, header included */
 /* No session takes the last buffers: another one on the reactor would starve. */
 #define SESSION_SLOTS (REQUEST_SLOTS - REQUEST_SLOTS / 8)
 
@@ -151,22 +152,42 @@ static void finish(struct request *r)
 		resume_soon(s);
 }
 
+/* The kernel maps the memory of each piece by itself: what is short goes out in one. */
+static ssize_t write_short(int fd, const struct fuse_out_header *head, const struct iovec *iov, unsigned n)
+{
+	uint8_t reply[SHORT_REPLY], *at = reply;
+
+	memcpy(at, head, sizeof(*head));
+	at += sizeof(*head);
+	for (unsigned i = 0; i < n; i++) {
+		memcpy(at, iov[i].iov_base, iov[i].iov_len);
+		at += iov[i].iov_len;
+	}
+	return write(fd, reply, head->len);
+}
+
+static ssize_t write_long(int fd, const struct fuse_out_header *head, const struct iovec *iov, unsigned n)
+{
+	struct iovec parts[1 + SESSION_IOV_MAX];
+
+	parts[0] = (struct iovec){ (void *)head, sizeof(*head) };
+	memcpy(parts + 1, iov, n * sizeof(*iov));
+	return writev(fd, parts, (int)n + 1);
+}
+
 static int write_reply(struct request *r, int error, const struct iovec *iov, unsigned n)
 {
 	struct fuse_out_header head = { .unique = r->unique, .error = error };
-	struct iovec parts[1 + SESSION_IOV_MAX];
 	size_t len = sizeof(head);
+	int fd = r->session->fd;
 
 	assert(n <= SESSION_IOV_MAX);
 	if (error)
 		n = 0;
-	parts[0] = (struct iovec){ &head, sizeof(head) };
-	for (unsigned i = 0; i < n; i++) {
-		parts[1 + i] = iov[i];
+	for (unsigned i = 0; i < n; i++)
 		len += iov[i].iov_len;
-	}
 	head.len = (uint32_t)len;
-	if (writev(r->session->fd, parts, (int)n + 1) >= 0)
+	if ((len <= SHORT_REPLY ? write_short(fd, &head, iov, n) : write_long(fd, &head, iov, n)) >= 0)
 		return 0;
 	if (errno != ENOENT && errno != ENODEV && errno != ECONNABORTED)
 		log_error("%s: the reply to request %llu (opcode %u) was refused: %s",
