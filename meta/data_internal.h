@@ -33,26 +33,27 @@ struct layer {
 	uint32_t slot[CHUNK_BLOCKS];
 };
 
+/* What each access looks at comes first, with the masks of the map right behind it: few cache lines of a cold chunk. */
 struct chunk {
 	uint64_t no;
 	struct file *file;
 	struct chunk *hash_next;
-	struct chunk *prev, *next;                 /* of the file */
-	struct chunk *lru_prev, *lru_next;         /* of the subvolume's evictable ones */
-	struct chunk *changed_prev, *changed_next; /* of the file's */
-	struct blockmap map;       /* current */
-	struct blockmap *base;     /* of a changed chunk: what the own node's key has in RocksDB; NULL: no runs */
 	uint64_t front_mask, back_mask, busy;      /* dirty; under write-back; being written directly */
 	struct layer *front, *back;
-	struct blockmap *out;      /* where the back layer is written to; NULL: that is in the map already */
-	uint64_t taken, plain;     /* of the back layer: being compressed; found not worth it */
+	struct blockmap *base;     /* of a changed chunk: what the own node's key has in RocksDB; NULL: no runs */
 	unsigned pins;
 	bool own;                  /* the own node's key has a value */
 	bool changed;              /* map differs from RocksDB: in the file's list */
 	bool hidden;               /* a cut covers the record: it reads as a hole, but is still counted */
 	bool listed;               /* in the LRU list */
 	bool in_dirty;             /* in the file's list of dirty chunks */
+	struct blockmap map;       /* current */
+	struct chunk *prev, *next;                 /* of the file */
+	struct chunk *lru_prev, *lru_next;         /* of the subvolume's evictable ones */
+	struct chunk *changed_prev, *changed_next; /* of the file's */
 	struct chunk *dirty_prev, *dirty_next;
+	struct blockmap *out;      /* where the back layer is written to; NULL: that is in the map already */
+	uint64_t taken, plain;     /* of the back layer: being compressed; found not worth it */
 };
 
 /* The chunk with its map: 0, META_WAIT, -EIO, -ENOMEM. Stays in memory until the handler returns, longer when pinned, dirty or changed. */
