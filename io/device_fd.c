@@ -44,12 +44,7 @@ static void fd_close(struct device *dev)
 
 static int flock_exclusive(int fd, bool wait)
 {
-	int rc;
-
-	do
-		rc = flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
-	while (rc && errno == EINTR);
-	if (!rc)
+	if (!TEMP_FAILURE_RETRY(flock(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB)))
 		return 0;
 	return errno == EWOULDBLOCK ? -EBUSY : -errno;
 }
@@ -63,11 +58,8 @@ static int fd_lock(struct device *dev, bool wait)
 
 static ssize_t fd_read(struct device *dev, void *buf, size_t len, uint64_t offset)
 {
-	ssize_t n;
+	ssize_t n = TEMP_FAILURE_RETRY(pread(dev->fd, buf, len, (off_t)offset));
 
-	do
-		n = pread(dev->fd, buf, len, (off_t)offset);
-	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
 
@@ -75,11 +67,9 @@ static ssize_t fd_write(struct device *dev, const void *buf, size_t len, uint64_
 			unsigned flags)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)buf, .iov_len = len };
-	ssize_t n;
+	ssize_t n = TEMP_FAILURE_RETRY(
+		pwritev2(dev->fd, &iov, 1, (off_t)offset, flags & IO_FUA ? RWF_DSYNC : 0));
 
-	do
-		n = pwritev2(dev->fd, &iov, 1, (off_t)offset, flags & IO_FUA ? RWF_DSYNC : 0);
-	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
 
@@ -91,12 +81,7 @@ static int fd_flush(struct device *dev)
 
 static int file_discard(struct device *dev, uint64_t offset, uint64_t len)
 {
-	int rc;
-
-	do
-		rc = fallocate(dev->fd, PUNCH, (off_t)offset, (off_t)len);
-	while (rc && errno == EINTR);
-	return rc ? -errno : 0;
+	return TEMP_FAILURE_RETRY(fallocate(dev->fd, PUNCH, (off_t)offset, (off_t)len)) ? -errno : 0;
 }
 
 static int block_discard(struct device *dev, uint64_t offset, uint64_t len)
