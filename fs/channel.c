@@ -16,9 +16,9 @@ int channel_pair(int fds[2])
 	return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) ? -errno : 0;
 }
 
-int channel_send(int channel, const struct channel_msg *m, int fd)
+ssize_t channel_send_bytes(int sock, const void *buf, size_t len, int fd)
 {
-	struct iovec iov = { .iov_base = (void *)m, .iov_len = sizeof(*m) };
+	struct iovec iov = { .iov_base = (void *)buf, .iov_len = len };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	union {
 		struct cmsghdr header;
@@ -39,9 +39,16 @@ int channel_send(int channel, const struct channel_msg *m, int fd)
 		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
 	}
 	do {
-		n = sendmsg(channel, &msg, MSG_NOSIGNAL);
+		n = sendmsg(sock, &msg, MSG_NOSIGNAL);
 	} while (n < 0 && errno == EINTR);
-	return n < 0 ? -errno : 0;
+	return n < 0 ? -errno : n;
+}
+
+int channel_send(int channel, const struct channel_msg *m, int fd)
+{
+	ssize_t n = channel_send_bytes(channel, m, sizeof(*m), fd);
+
+	return n < 0 ? (int)n : 0;
 }
 
 static void take_fds(struct msghdr *msg, int *fd)

@@ -38,8 +38,10 @@ int channel_send(int channel, const struct channel_msg *msg, int fd);
 int channel_receive(int channel, struct channel_msg *msg, int *fd);
 
 /*
- * The same for a stream: up to len bytes, and at most one descriptor into *fd (others are closed).
+ * The same for a stream: bytes sent or received, up to len, or -errno. The descriptor goes with the first byte; at most one comes
+ * into *fd (others are closed).
  */
+ssize_t channel_send_bytes(int sock, const void *buf, size_t len, int fd);
 ssize_t channel_receive_bytes(int sock, void *buf, size_t len, int *fd);
 
 #endif

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fs/channel.h"
 #include "fs/client.h"
 #include "io/cleanup.h"
 
@@ -110,40 +111,13 @@ static int fail(struct client *c, int err, const char *what)
 	return err;
 }
 
-/* The descriptor travels with the first byte. */
-static ssize_t send_some(int sock, const char *data, size_t len, int fd)
-{
-	struct iovec iov = { .iov_base = (char *)data, .iov_len = len };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control;
-
-	if (fd >= 0) {
-		struct cmsghdr *cmsg;
-
-		memset(&control, 0, sizeof(control));
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control.room);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	}
-	return sendmsg(sock, &msg, MSG_NOSIGNAL);
-}
-
 static int send_line(struct client *c, const char *line, size_t len, int fd)
 {
 	while (len > 0) {
-		ssize_t n = send_some(c->fd, line, len, fd);
+		ssize_t n = channel_send_bytes(c->fd, line, len, fd);
 
-		if (n < 0 && errno == EINTR)
-			continue;
 		if (n < 0)
-			return errno == EPIPE ? -ECONNRESET : -errno;
+			return n == -EPIPE ? -ECONNRESET : (int)n;
 		fd = -1;
 		line += n;
 		len -= (size_t)n;
