@@ -202,20 +202,6 @@ static void open_devices(struct mkfs_args *a)
 	}
 }
 
-/* The layout that pool_create() will choose, so that a refusal comes before anything is overwritten. */
-static void check_layout(struct mkfs_args *a)
-{
-	static struct label labels[LABEL_DEVICES_MAX];
-	struct label_plan plan = {.name = a->name, .devices = a->count, .inodes_max = a->inodes};
-	struct label_share share;
-	char why[512] = "";
-
-	for (unsigned i = 0; i < a->count; i++)
-		plan.size_bytes[i] = device_geometry(a->devices[i])->size_bytes;
-	if (label_layout(&plan, labels, &share, why, sizeof(why)))
-		fail(a, "%s", why);
-}
-
 static void wipe_signatures(struct mkfs_args *a)
 {
 	for (unsigned i = 0; i < a->count; i++) {
@@ -268,7 +254,9 @@ int main(int argc, char **argv)
 	opts.name = a.name;
 	opts.inodes_max = a.inodes;
 	opts.dirty_bytes = a.dirty_bytes;
-	check_layout(&a);
+	rc = pool_create_check(a.devices, a.count, &opts, why, sizeof(why));
+	if (rc)
+		fail(&a, "%s", *why ? why : strerror(-rc));
 	wipe_signatures(&a);
 	rc = pool_create(a.devices, a.count, &opts, why, sizeof(why));
 	if (rc) {

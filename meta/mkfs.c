@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,7 +163,27 @@ static int write_labels(struct creation *c)
 	return 0;
 }
 
-int pool_create(struct device **devices, unsigned count, const struct pool_create_options *opts, char *why, size_t why_len)
+static int check(struct creation *c, struct pool_rec *rec)
+{
+	int r = plan(c);
+
+	return r ? r : pool_record(c, rec);
+}
+
+static int make(struct creation *c)
+{
+	struct pool_rec rec;
+	int r = check(c, &rec);
+
+	if (!r)
+		r = wipe(c);
+	if (!r)
+		r = make_store(c, &rec);
+	return r ? r : write_labels(c);
+}
+
+static int create_or_check(struct device **devices, unsigned count, const struct pool_create_options *opts, bool create,
+			   char *why, size_t why_len)
 {
 	cleanup_free struct label *labels = calloc(LABEL_DEVICES_MAX, sizeof(*labels));
 	char unused[1];
@@ -175,16 +196,19 @@ int pool_create(struct device **devices, unsigned count, const struct pool_creat
 		.why_len = why ? why_len : sizeof(unused),
 	};
 	struct pool_rec rec;
-	int r;
 
 	if (!labels)
 		return -ENOMEM;
-	r = plan(&c);
-	if (!r)
-		r = pool_record(&c, &rec);
-	if (!r)
-		r = wipe(&c);
-	if (!r)
-		r = make_store(&c, &rec);
-	return r ? r : write_labels(&c);
+	return create ? make(&c) : check(&c, &rec);
+}
+
+int pool_create(struct device **devices, unsigned count, const struct pool_create_options *opts, char *why, size_t why_len)
+{
+	return create_or_check(devices, count, opts, true, why, why_len);
+}
+
+int pool_create_check(struct device **devices, unsigned count, const struct pool_create_options *opts, char *why,
+		      size_t why_len)
+{
+	return create_or_check(devices, count, opts, false, why, why_len);
 }

@@ -22,4 +22,8 @@ struct pool_create_options {
  */
 int pool_create(struct device **devices, unsigned count, const struct pool_create_options *opts, char *why, size_t why_len);
 
+/* Whether pool_create() would refuse these devices and options: the same errors, and nothing is written. */
+int pool_create_check(struct device **devices, unsigned count, const struct pool_create_options *opts, char *why,
+		      size_t why_len);
+
 #endif

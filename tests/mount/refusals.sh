@@ -35,6 +35,9 @@ mkfs_refuses_a_foreign_filesystem() {
 	mkfs.ext4 -q ext4.img
 	unchanged ext4.img refused 'ext4' mkfs.nvfs --name foreign ext4.img
 	truncate -s 512M ext4.img
+	# Told to overwrite it, but not like this.
+	unchanged ext4.img refused 'dirty' mkfs.nvfs --name foreign --force --dirty 100G ext4.img
+	unchanged ext4.img refused 'inodes' mkfs.nvfs --name foreign --force --inodes 99999999999 ext4.img
 	mkfs.nvfs --name foreign --force ext4.img
 }
 
