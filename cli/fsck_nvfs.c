@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/in_use.h"
@@ -150,11 +151,28 @@ static int open_device(const char *path, bool repair, struct device **out)
 		return err;
 	}
 	err = device_open(path, flags, out);
-	if (err == -EBUSY)
+	if (err == -ENOTBLK)
+		fprintf(stderr, "fsck.nvfs: %s is neither a block device nor a file\n", path);
+	else if (err == -EBUSY)
 		fprintf(stderr, "fsck.nvfs: %s is in use: stop the pool first (nvfs pool stop POOL)\n", path);
 	else if (err)
 		fprintf(stderr, "fsck.nvfs: %s: %s\n", path, strerror(-err));
 	return err;
+}
+
+/* Paths of one device or file: it cannot be locked twice, and "in use" would be said of the second. */
+static int check_distinct(const struct fsck_args *a)
+{
+	struct stat one, other;
+
+	for (unsigned i = 1; i < a->count; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (!stat(a->paths[i], &one) && !stat(a->paths[j], &other) && one.st_dev == other.st_dev &&
+			    one.st_ino == other.st_ino) {
+				fprintf(stderr, "fsck.nvfs: %s and %s are the same\n", a->paths[j], a->paths[i]);
+				return -1;
+			}
+	return 0;
 }
 
 static int open_all(const struct fsck_args *a, struct device **devices)
@@ -174,7 +192,7 @@ static int summary(const struct fsck_args *a, const struct check_result *r, int 
 	if (err && !r->found)
 		return EXIT_FAILED;
 	if (err) {
-		printf("%s: the check could not go on: %s\n", r->pool, strerror(-err));
+		printf("%s%sthe check could not go on: %s\n", r->pool, *r->pool ? ": " : "", strerror(-err));
 		return EXIT_LEFT;
 	}
 	printf("%s: %" PRIu64 " inodes, %" PRIu64 " blocks of data%s: ", r->pool, r->inodes, r->data_blocks,
@@ -206,7 +224,7 @@ int main(int argc, char **argv)
 	if (a.preen)
 		return EXIT_CLEAN;
 	log_set_level(LOG_LEVEL_WARN);
-	if (open_all(&a, devices) < 0)
+	if (check_distinct(&a) < 0 || open_all(&a, devices) < 0)
 		return EXIT_FAILED;
 	options.repair = a.repair;
 	options.data = a.data;

@@ -78,8 +78,11 @@ static int read_label(struct check *c, struct device *dev)
 		return err;
 	}
 	if (c->devices[label.device_index]) {
-		check_note(c, "%s: the same member of the pool as %s", device_name(dev),
-			   device_name(c->devices[label.device_index]));
+		const struct label *other = &c->labels[label.device_index];
+
+		check_note(c, memcmp(label.pool_uuid, other->pool_uuid, 16) ? "%s: of another pool than %s"
+									    : "%s: the same member of the pool as %s",
+			   device_name(dev), device_name(c->devices[label.device_index]));
 		return -EINVAL;
 	}
 	c->devices[label.device_index] = dev;

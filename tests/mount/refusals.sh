@@ -156,6 +156,19 @@ full_inode_table_says_so() {
 	nvfs subvolume delete "$POOL:few"
 }
 
+fsck_says_what_does_not_fit() {
+	mkfs.nvfs --quiet --name one --size 128M one.img
+	mkfs.nvfs --quiet --name two --size 128M two.img
+	cp --sparse=always one.img copy.img
+	fails fsck.nvfs -n one.img two.img >out 2>&1
+	grep -q 'another pool' out
+	fails fsck.nvfs -n one.img copy.img >out 2>&1
+	grep -q 'same member' out
+	refused 'are the same' fsck.nvfs -n one.img "$PWD/one.img"
+	refused 'neither' fsck.nvfs -n /dev/null
+	rm one.img two.img copy.img
+}
+
 fsck_refuses_a_pool_in_use() {
 	local status=0
 	fsck.nvfs -n "$POOL_FILE" >out 2>&1 || status=$?
@@ -198,7 +211,7 @@ for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refus
 	mkfs_refuses_what_is_not_there mount_refuses_an_unknown_subvolume \
 	mount_refuses_an_unknown_pool mount_refuses_a_second_time mount_refuses_a_bad_directory \
 	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
-	full_subvolume_says_so_at_write full_inode_table_says_so fsck_refuses_a_pool_in_use \
+	full_subvolume_says_so_at_write full_inode_table_says_so fsck_says_what_does_not_fit fsck_refuses_a_pool_in_use \
 	the_same_pool_by_a_loop_device_is_refused pool_start_refuses_what_is_not_there half_an_answer_is_an_error \
 	second_daemon_is_refused; do
 	run_test $t
