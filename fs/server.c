@@ -630,6 +630,7 @@ int server_sync(struct server *s, const char *subvolume)
 	uint32_t after = 0;
 	int result = subvolume ? -ENOENT : 0, err;
 
+	server_settle(s, subvolume); /* one that ends is durable when it is gone */
 	while ((v = get_volume(s, subvolume, after))) {
 		after = v->number;
 		err = sync_subvol(v->ops.sv);

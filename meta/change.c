@@ -15,10 +15,32 @@
 void change_begin(struct change *c, struct op *op)
 {
 	c->op = op;
+	c->list = &op->sv->list;
 	c->batch = op->sv->batch;
 	c->count = 0;
 	c->delta = (struct counters_delta){ 0 };
+	gather_list_clear(c->list);
 	db_batch_clear(c->batch);
+}
+
+/* A put of a key that no version of is in RocksDB may say so. */
+static unsigned fresh(const struct change *c, bool is_new)
+{
+	return is_new && c->op->sv->ancestor_count == 1 ? GATHER_FRESH : 0;
+}
+
+static void put(struct change *c, enum db_cf cf, unsigned flags, const void *key, size_t key_len, const void *value,
+		size_t value_len)
+{
+	gather_list_add(c->list, cf, flags, key, key_len, value, value_len);
+}
+
+static void delete(struct change *c, const uint8_t *key, size_t key_len)
+{
+	if (version_hides(c->op->sv, key))
+		put(c, DB_NS, 0, key, key_len, whiteout_value, WHITEOUT_LEN);
+	else
+		put(c, DB_NS, GATHER_DELETE, key, key_len, NULL, 0);
 }
 
 struct rec_time change_now(const struct change *c)
@@ -61,7 +83,7 @@ void change_gone(struct change *c, struct inode *inode)
 /* ---- entries ---- */
 
 static void put_entry(struct change *c, const struct inode *dir, uint64_t cookie, const char *name, size_t name_len,
-		      uint64_t ino, uint32_t mode)
+		      uint64_t ino, uint32_t mode, bool is_new)
 {
 	const struct subvol *sv = c->op->sv;
 	const struct dirent_rec rec = {
@@ -73,8 +95,8 @@ static void put_entry(struct change *c, const struct inode *dir, uint64_t cookie
 	uint8_t key[KEY_MAX], value[DIRENT_REC_MAX];
 	const size_t key_len = key_dirent(key, sv->tree, dir->ino, cookie, sv->node);
 
-	names_place_taken(c->op->sv, dir->ino, cookie);
-	db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, value, dirent_rec_encode(&rec, value));
+	names_place_changed(c->op->sv, dir->ino, cookie);
+	put(c, DB_NS, fresh(c, is_new), key, key_len, value, dirent_rec_encode(&rec, value));
 }
 
 void change_add_entry(struct change *c, struct inode *dir, uint64_t cookie, const char *name, size_t name_len,
@@ -82,7 +104,7 @@ void change_add_entry(struct change *c, struct inode *dir, uint64_t cookie, cons
 {
 	struct inode_rec *rec = change_inode(c, dir);
 
-	put_entry(c, dir, cookie, name, name_len, ino, mode);
+	put_entry(c, dir, cookie, name, name_len, ino, mode, true);
 	rec->entries++;
 	rec->entry_bytes += DIRENT_CHARGE_BYTES + name_len;
 	rec->nlink += S_ISDIR(mode);
@@ -94,7 +116,7 @@ void change_replace_entry(struct change *c, struct inode *dir, uint64_t cookie, 
 {
 	struct inode_rec *rec = change_inode(c, dir);
 
-	put_entry(c, dir, cookie, name, name_len, ino, mode);
+	put_entry(c, dir, cookie, name, name_len, ino, mode, false);
 	rec->mtime = rec->ctime = change_now(c);
 }
 
@@ -104,7 +126,8 @@ void change_remove_entry(struct change *c, struct inode *dir, uint64_t cookie, s
 	struct inode_rec *rec = change_inode(c, dir);
 	uint8_t key[KEY_MAX];
 
-	version_delete(sv, c->batch, DB_NS, key, key_dirent(key, sv->tree, dir->ino, cookie, sv->node));
+	names_place_changed(sv, dir->ino, cookie);
+	delete(c, key, key_dirent(key, sv->tree, dir->ino, cookie, sv->node));
 	rec->entries--;
 	rec->entry_bytes -= DIRENT_CHARGE_BYTES + name_len;
 	rec->mtime = rec->ctime = change_now(c);
@@ -118,12 +141,12 @@ void change_xattr(struct change *c, uint64_t ino, const char *name, size_t name_
 	const size_t key_len = key_xattr(key, sv->tree, ino, name, name_len, sv->node);
 
 	if (value)
-		db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, bytes, xattr_rec_encode(&rec, bytes));
+		put(c, DB_NS, 0, key, key_len, bytes, xattr_rec_encode(&rec, bytes));
 	else
-		version_delete(sv, c->batch, DB_NS, key, key_len);
+		delete(c, key, key_len);
 }
 
-void change_orphan(struct change *c, uint64_t ino, int state)
+void change_orphan(struct change *c, uint64_t ino, int state, bool is_new)
 {
 	struct subvol *sv = c->op->sv;
 	const struct orphan_rec rec = { .state = (uint8_t)state };
@@ -131,9 +154,9 @@ void change_orphan(struct change *c, uint64_t ino, int state)
 	const size_t key_len = key_orphan(key, sv->tree, ino, sv->node);
 
 	if (state >= 0)
-		db_batch_put(sv->pool->db, c->batch, DB_NS, key, key_len, value, orphan_rec_encode(&rec, value));
+		put(c, DB_NS, fresh(c, is_new), key, key_len, value, orphan_rec_encode(&rec, value));
 	else
-		version_delete(sv, c->batch, DB_NS, key, key_len);
+		delete(c, key, key_len);
 }
 
 /* ---- writing ---- */
@@ -156,16 +179,17 @@ static void sum_delta(struct change *c)
 
 static void put_inodes(struct change *c)
 {
-	struct subvol *sv = c->op->sv;
-	uint8_t key[KEY_MAX];
+	const struct subvol *sv = c->op->sv;
+	uint8_t key[KEY_MAX], value[INODE_REC_MAX];
 
 	for (unsigned i = 0; i < c->count; i++) {
-		const uint64_t ino = c->inodes[i].inode->ino;
+		const struct change_inode *ci = &c->inodes[i];
+		const size_t key_len = key_inode(key, sv->tree, ci->inode->ino, sv->node);
 
-		if (c->inodes[i].what == CHANGE_GONE)
-			version_delete(sv, c->batch, DB_NS, key, key_inode(key, sv->tree, ino, sv->node));
+		if (ci->what == CHANGE_GONE)
+			delete(c, key, key_len);
 		else
-			inode_put(sv, c->batch, ino, &c->inodes[i].rec);
+			put(c, DB_NS, fresh(c, ci->what == CHANGE_NEW), key, key_len, value, inode_rec_encode(&ci->rec, value));
 	}
 }
 
@@ -182,7 +206,7 @@ static void put_result(struct change *c, uint64_t ino)
 	const size_t key_len = key_result(key, op->session, op->slot);
 
 	put_le64(reply, ino);
-	db_batch_put(op->sv->pool->db, c->batch, DB_SYS, key, key_len, value, result_rec_encode(&rec, value));
+	put(c, DB_SYS, 0, key, key_len, value, result_rec_encode(&rec, value));
 }
 
 static bool any(const struct counters_delta *d)
@@ -216,6 +240,40 @@ void change_abandon(struct change *c)
 	c->count = 0;
 }
 
+size_t change_bytes(const struct change *c)
+{
+	return c->list->len + (db_batch_count(c->batch) ? db_batch_bytes(c->batch) : 0);
+}
+
+static int write_directly(struct change *c, bool frees)
+{
+	struct subvol *sv = c->op->sv;
+
+	gather_list_put(c->list, sv->pool->db, c->batch);
+	if (any(&c->delta))
+		subvol_put_counters(sv, c->batch, &c->delta);
+	return subvol_write(c->op, c->batch, frees);
+}
+
+/* What is only names goes with others of its kind. */
+static int write_records(struct change *c, bool frees)
+{
+	int r;
+
+	if (c->list->failed)
+		return -ENOMEM;
+	if (db_batch_count(c->batch))
+		return write_directly(c, frees);
+	r = subvol_may_write(c->op, frees);
+	if (!r)
+		r = gather_accept(c->op, c->list, &c->delta);
+	if (r == -E2BIG)
+		return write_directly(c, frees);
+	if (!r)
+		c->op->sv->epoch++;
+	return r;
+}
+
 int change_write(struct change *c, uint64_t result, bool frees)
 {
 	struct subvol *sv = c->op->sv;
@@ -224,8 +282,6 @@ int change_write(struct change *c, uint64_t result, bool frees)
 
 	sum_delta(c);
 	put_inodes(c);
-	if (any(&c->delta))
-		subvol_put_counters(sv, c->batch, &c->delta);
 	if (c->op->session)
 		put_result(c, result);
 	/* Data that the batch drops gives back blocks too; data that it maps was charged when it was accepted. */
@@ -233,7 +289,7 @@ int change_write(struct change *c, uint64_t result, bool frees)
 	inodes = c->delta.inodes;
 	r = subvol_charge_op(c->op, positive(blocks), positive(inodes));
 	if (!r) {
-		r = subvol_write(c->op, c->batch, frees);
+		r = write_records(c, frees);
 		if (r)
 			subvol_charge(sv, -positive(blocks), -positive(inodes));
 	}

@@ -5,12 +5,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "meta/gather.h"
 #include "meta/inode.h"
 #include "meta/subvol.h"
 
 /*
  * One change of the namespace: new values of inodes, entries and xattrs that
- * become one WriteBatch. A handler fills it in when all of its inputs are there and calls
+ * are written together. A handler fills it in when all of its inputs are there and calls
  * change_write(), which charges, writes, and then makes the cached inodes say the same; when it does not
  * return 0, nothing was changed.
  */
@@ -19,7 +20,8 @@
 
 struct change {
 	struct op *op;
-	struct db_batch *batch; /* the subvolume's: from change_begin() to change_write() nothing else may use it */
+	struct gather_list *list; /* its records; the subvolume's, as the batch: from change_begin() to change_write() nothing else may use them */
+	struct db_batch *batch;   /* what others add: records of file data */
 	struct counters_delta delta;
 	unsigned count;
 	struct change_inode {
@@ -50,14 +52,17 @@ void change_remove_entry(struct change *c, struct inode *dir, uint64_t cookie, s
 /* Put or (value NULL) delete an xattr; keeping the inode's xattr bytes and flags is xattr.c's. */
 void change_xattr(struct change *c, uint64_t ino, const char *name, size_t name_len, const void *value, size_t size);
 
-/* Put the orphan record of an inode in this state, or (state < 0) delete it. */
-void change_orphan(struct change *c, uint64_t ino, int state);
+/* Put the orphan record of an inode in this state, or (state < 0) delete it. is_new: it has none. */
+void change_orphan(struct change *c, uint64_t ino, int state, bool is_new);
 
 /*
  * Charge and write. result is the inode that a reply is about, 0 for none. Errors: -ENOSPC, -EDQUOT, -EROFS, -EIO; META_WAIT.
  * frees: the change gives back more than it takes, and goes in although metadata's room is short.
  */
 int change_write(struct change *c, uint64_t result, bool frees);
+
+/* Bytes of its records so far; 0: nothing but, perhaps, inodes' new values. */
+size_t change_bytes(const struct change *c);
 
 /* Give up before change_write(): takes new inodes out of the cache. */
 void change_abandon(struct change *c);

@@ -361,14 +361,6 @@ int inode_get(struct op *op, uint64_t ino, struct inode **out)
 
 /* ---- records and attributes ---- */
 
-void inode_put(struct subvol *sv, struct db_batch *batch, uint64_t ino, const struct inode_rec *rec)
-{
-	uint8_t key[KEY_MAX], value[INODE_REC_MAX];
-	const size_t key_len = key_inode(key, sv->tree, ino, sv->node);
-
-	db_batch_put(sv->pool->db, batch, DB_NS, key, key_len, value, inode_rec_encode(rec, value));
-}
-
 static struct timespec to_timespec(struct rec_time t)
 {
 	return (struct timespec){ .tv_sec = t.sec, .tv_nsec = t.nsec };

@@ -54,9 +54,6 @@ struct inode *inode_enter(struct subvol *sv, uint64_t ino, const struct inode_re
 /* It is gone for good: out of the cache now, or when the last pin goes. */
 void inode_remove(struct inode *inode);
 
-/* Add the put of rec for ino to batch (own node). */
-void inode_put(struct subvol *sv, struct db_batch *batch, uint64_t ino, const struct inode_rec *rec);
-
 /* What stat(2) gives, dirty state included. */
 struct inode_attr {
 	uint64_t ino, size_bytes, blocks512;

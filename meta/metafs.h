@@ -65,6 +65,12 @@ void metafs_close(struct metafs *mf);
 uint32_t metafs_start(struct metafs *mf);
 
 /*
+ * Names one use of the area: the same as long as each worker took over from the one before. Other parts of that memory are to be
+ * believed only when they carry it.
+ */
+uint32_t metafs_area_life(struct metafs *mf);
+
+/*
  * Raise it while the pool runs, before the lower part of the sequence passes 2^39, and make that
  * durable. 0 and *start, or -errno.
  */

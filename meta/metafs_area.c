@@ -36,7 +36,7 @@ struct mf_area_head {
 	uint32_t crc; /* over what is constant */
 	uint64_t bytes, table_bytes;
 	uint32_t frames;
-	uint32_t reserved;
+	uint32_t life; /* the start counter when it was made anew */
 	uint8_t pool_uuid[16];
 	/* From here on it changes. */
 	_Atomic uint64_t valid; /* stored last; 0: nothing is here */
@@ -169,7 +169,7 @@ int mf_area_take(struct mf_area *area, const struct label *label, uint64_t start
 	return -ENOENT;
 }
 
-void mf_area_reset(struct mf_area *area, const struct label *label)
+void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t start)
 {
 	struct mf_area_head *h = area->head_;
 
@@ -179,13 +179,18 @@ void mf_area_reset(struct mf_area *area, const struct label *label)
 	h->bytes = area->bytes;
 	h->table_bytes = area->table_bytes;
 	h->frames = area->count;
-	h->reserved = 0;
+	h->life = start;
 	memcpy(h->pool_uuid, label->pool_uuid, 16);
 	h->crc = head_crc(h);
 	atomic_store(&h->head, 0);
 	atomic_store(&h->tail, 0);
 	atomic_store(&h->table_serial, 0);
 	area->head = area->tail = 0;
+}
+
+uint32_t mf_area_life(const struct mf_area *area)
+{
+	return area->head_->life;
 }
 
 void mf_area_publish(struct mf_area *area, const struct metafs_table *table)

@@ -82,7 +82,10 @@ void mf_area_detach(struct mf_area *area);
 int mf_area_take(struct mf_area *area, const struct label *label, uint64_t start,
 		 struct metafs_table *out);
 /* Empty; valid again with the next table that is published. */
-void mf_area_reset(struct mf_area *area, const struct label *label);
+void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t start);
+
+/* What the memory says of itself since mf_area_reset(). */
+uint32_t mf_area_life(const struct mf_area *area);
 void mf_area_publish(struct mf_area *area, const struct metafs_table *table);
 
 static inline struct metafs_log_block_disk *mf_frame(const struct mf_area *area, uint64_t pos)

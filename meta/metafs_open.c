@@ -245,7 +245,7 @@ static int load_newest(struct metafs *mf, const struct choice *choice)
 		metafs_table_free(&area);
 	} else if (err == -ENOENT) {
 		if (!mf->read_only)
-			mf_area_reset(&mf->area, &mf->labels[0]);
+			mf_area_reset(&mf->area, &mf->labels[0], (uint32_t)disk.start);
 		err = load(mf, &disk);
 	}
 	if (err == -EBADMSG)
@@ -465,6 +465,11 @@ int metafs_format(struct device *const *devices, const struct label *labels,
 }
 
 /* ---- State ---- */
+
+uint32_t metafs_area_life(struct metafs *mf)
+{
+	return mf_area_life(&mf->area);
+}
 
 uint32_t metafs_start(struct metafs *mf)
 {

@@ -19,6 +19,16 @@ uint64_t cookie_of(const uint8_t key[NAMEHASH_KEY_BYTES], const void *name, size
 	return h < COOKIE_MIN || h > COOKIE_MAX ? COOKIE_MIN : h;
 }
 
+uint64_t name_check_of(const uint8_t key[NAMEHASH_KEY_BYTES], const void *name, size_t len)
+{
+	uint8_t other[NAMEHASH_KEY_BYTES], out[crypto_shorthash_siphash24_BYTES];
+
+	for (unsigned i = 0; i < NAMEHASH_KEY_BYTES; i++)
+		other[i] = key[i] ^ 0x5c;
+	crypto_shorthash_siphash24(out, name, len, other);
+	return get_le64(out);
+}
+
 #define COOKIES (COOKIE_MAX - COOKIE_MIN + 1)
 
 uint64_t cookie_add(uint64_t cookie, unsigned steps)

@@ -17,6 +17,9 @@
 /* The cookie that a name has unless another name took it: COOKIE_MIN..COOKIE_MAX. Any thread. */
 uint64_t cookie_of(const uint8_t key[NAMEHASH_KEY_BYTES], const void *name, size_t len);
 
+/* Another hash of the name, under another key: two names with the same cookie and check are the same name. Any thread. */
+uint64_t name_check_of(const uint8_t key[NAMEHASH_KEY_BYTES], const void *name, size_t len);
+
 /* The cookie `steps` after this one; COOKIE_MIN follows COOKIE_MAX. */
 uint64_t cookie_add(uint64_t cookie, unsigned steps);
 

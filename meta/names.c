@@ -6,11 +6,14 @@
  *
  * The kernel looks a name up before it creates it, so the last places that were found free are noted:
  * in a directory without collisions (max_probe 0) a free place is all that has to be known of a name.
+ * Entries that are there are noted as well, by two keyed hashes of the name, 127 bits together: the kernel asks
+ * for a name once, but names it again to rename or remove it.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "io/log.h"
@@ -91,17 +94,86 @@ static int probe(struct op *op, const struct inode *dir, const char *name, size_
 
 /* ---- places found free ---- */
 
-static struct free_place *free_place_slot(struct subvol *sv, uint64_t dir, uint64_t cookie)
+struct known_name {
+	uint64_t dir, cookie, check; /* no dir: unused */
+	uint64_t ino : 48, type : 16;
+};
+
+static uint64_t place_hash(uint64_t dir, uint64_t cookie)
 {
-	return &sv->free_places[(dir * UINT64_C(0x9e3779b97f4a7c15) + cookie) % SUBVOL_FREE_PLACES];
+	return dir * UINT64_C(0x9e3779b97f4a7c15) + cookie;
 }
 
-void names_place_taken(struct subvol *sv, uint64_t dir, uint64_t cookie)
+static struct known_name *known_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	return &sv->known_names[place_hash(dir, cookie) % SUBVOL_KNOWN_NAMES];
+}
+
+static struct free_place *free_place_slot(struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	return &sv->free_places[place_hash(dir, cookie) % SUBVOL_FREE_PLACES];
+}
+
+void names_place_changed(struct subvol *sv, uint64_t dir, uint64_t cookie)
 {
 	struct free_place *p = free_place_slot(sv, dir, cookie);
+	struct known_name *k = known_slot(sv, dir, cookie);
 
 	if (p->dir == dir && p->cookie == cookie)
 		p->dir = 0;
+	if (k->dir == dir && k->cookie == cookie)
+		k->dir = 0;
+}
+
+/* ---- entries that are there ---- */
+
+int names_init(struct subvol *sv)
+{
+	void *p = mmap(NULL, SUBVOL_KNOWN_NAMES * sizeof(struct known_name), PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	sv->known_names = p;
+	return 0;
+}
+
+void names_free(struct subvol *sv)
+{
+	if (sv->known_names)
+		munmap(sv->known_names, SUBVOL_KNOWN_NAMES * sizeof(struct known_name));
+}
+
+void names_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len)
+{
+	struct known_name *k = known_slot(sv, dir->ino, entry->cookie);
+
+	if (entry->probe || dir->rec.max_probe)
+		return;
+	*k = (struct known_name){
+		.dir = dir->ino,
+		.cookie = entry->cookie,
+		.check = name_check_of(sv->pool->label.hash_key, name, len),
+		.ino = entry->ino,
+		.type = entry->mode >> 12,
+	};
+}
+
+static bool known_there(const struct op *op, const struct inode *dir, const char *name, size_t len,
+			struct names_entry *out)
+{
+	const uint8_t *hash_key = op->sv->pool->label.hash_key;
+	const struct known_name *k;
+	uint64_t home;
+
+	if (dir->rec.max_probe)
+		return false;
+	home = cookie_of(hash_key, name, len);
+	k = known_slot(op->sv, dir->ino, home);
+	if (k->dir != dir->ino || k->cookie != home || k->check != name_check_of(hash_key, name, len))
+		return false;
+	*out = (struct names_entry){ .cookie = home, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
+	return true;
 }
 
 /* The name's own place was noted as free, and no other can have it: *out is that place. */
@@ -134,9 +206,13 @@ int names_find(struct op *op, const struct inode *dir, const char *name, size_t 
 
 	if (known_free(op, dir, name, len, out))
 		return -ENOENT;
+	if (known_there(op, dir, name, len, out))
+		return 0;
 	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
 	if (r == -ENOENT && free_place)
 		note_free(op, dir, out);
+	if (!r)
+		names_note(op->sv, dir, out, name, len);
 	return r;
 }
 
@@ -149,6 +225,8 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 		return -ENOENT; /* a removed directory that somebody stands in */
 	if (known_free(op, dir, name, len, out))
 		return 0;
+	if (known_there(op, dir, name, len, out))
+		return -EEXIST;
 	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
 	for (unsigned i = dir->rec.max_probe + 1u; r == -ENOENT && !free_place && i <= PROBE_MAX; i++)
 		r = probe(op, dir, name, len, i, i, &free_place, out);
@@ -179,7 +257,7 @@ void names_drop_link(struct change *c, struct inode *inode)
 	else
 		rec->nlink--;
 	if (!rec->nlink)
-		change_orphan(c, inode->ino, lookup_count(inode->sv, inode->ino) ? ORPHAN_UNLINKED : ORPHAN_REAPING);
+		change_orphan(c, inode->ino, lookup_count(inode->sv, inode->ino) ? ORPHAN_UNLINKED : ORPHAN_REAPING, true);
 }
 
 void names_dropped(struct inode *inode)

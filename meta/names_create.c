@@ -148,9 +148,13 @@ int names_create(struct op *op, uint64_t dir, const char *name, size_t name_len,
 		return r;
 	names_add(&c, d, &place, name, name_len, inode);
 	r = change_write(&c, inode->ino, false);
-	if (!r)
-		inode_attr(inode, out);
-	return r;
+	if (r)
+		return r;
+	place.ino = inode->ino;
+	place.mode = inode->rec.mode & S_IFMT;
+	names_note(op->sv, d, &place, name, name_len);
+	inode_attr(inode, out);
+	return 0;
 }
 
 int names_tmpfile(struct op *op, uint64_t dir, const struct names_new *what, struct inode_attr *out)
@@ -173,7 +177,7 @@ int names_tmpfile(struct op *op, uint64_t dir, const struct names_new *what, str
 	db_value_release(&in.value);
 	if (r)
 		return r;
-	change_orphan(&c, inode->ino, ORPHAN_UNLINKED);
+	change_orphan(&c, inode->ino, ORPHAN_UNLINKED, true);
 	r = change_write(&c, inode->ino, false);
 	if (r)
 		return r;

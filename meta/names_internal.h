@@ -31,8 +31,14 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 void names_add(struct change *c, struct inode *dir, const struct names_entry *place, const char *name, size_t len,
 	       const struct inode *inode);
 
-/* An entry is put there: what was noted of that place is wrong from now on. */
-void names_place_taken(struct subvol *sv, uint64_t dir, uint64_t cookie);
+/* An entry is put there or removed: what was noted of that place is wrong from now on. */
+void names_place_changed(struct subvol *sv, uint64_t dir, uint64_t cookie);
+
+/* The entry is there, as read or as a change that was written left it. */
+void names_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len);
+
+int names_init(struct subvol *sv); /* 0 or -ENOMEM */
+void names_free(struct subvol *sv);
 
 /* One link less; the last one makes it an orphan. */
 void names_drop_link(struct change *c, struct inode *inode);

@@ -100,7 +100,7 @@ int names_link(struct op *op, uint64_t ino, uint64_t new_dir, const char *name, 
 	rec->ctime = change_now(&c);
 	if (orphan) {
 		rec->parent = d->ino;
-		change_orphan(&c, ino, -1);
+		change_orphan(&c, ino, -1, false);
 	}
 	names_add(&c, d, &place, name, name_len, inode);
 	r = change_write(&c, ino, false);

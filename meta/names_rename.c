@@ -208,9 +208,14 @@ static int move(struct renaming *rn)
 	}
 	moved(&c, inode, to->dir);
 	r = change_write(&c, inode->ino, to->inode && !(rn->flags & RENAME_WHITEOUT));
-	if (!r && to->inode)
+	if (r)
+		return r;
+	to->entry.ino = inode->ino;
+	to->entry.mode = inode->rec.mode & S_IFMT;
+	names_note(rn->op->sv, to->dir, &to->entry, to->name, to->len);
+	if (to->inode)
 		names_dropped(to->inode);
-	return r;
+	return 0;
 }
 
 int names_rename(struct op *op, uint64_t dir, const char *name, size_t name_len, uint64_t new_dir, const char *new_name,

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "meta/gather.h"
 #include "meta/op_internal.h"
 #include "meta/subvol_internal.h"
 
@@ -315,8 +316,10 @@ static int record_result(const struct op_input *in, struct db_value *out)
 int op_get(struct op *op, enum db_cf cf, const void *key, size_t key_len, struct db_value *out)
 {
 	struct op_input *in = op->inputs ? op_input_find(op, OP_INPUT_RECORD, cf, key, key_len) : NULL;
-	int r;
+	int r = gather_get(op->sv->gather, cf, key, key_len, out);
 
+	if (r)
+		return r > 0 ? 0 : r;
 	if (in && op_input_fresh(op, in))
 		return record_result(in, out);
 	r = db_get(op->sv->pool->db, cf, key, key_len, DB_CACHED_ONLY, out);

@@ -164,7 +164,7 @@ static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, s
 	if (r == META_WAIT)
 		return REAPED_WAIT;
 	if (r == -ENOENT)
-		change_orphan(c, ino, -1);
+		change_orphan(c, ino, -1, false);
 	if (r)
 		return r == -ENOENT ? REAPED_ALL : REAPED_BAD;
 	if (inode->rec.nlink || (!inode->deleted && lookup_count(rp->sv, ino))) {
@@ -185,11 +185,11 @@ static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, s
 	}
 	*out = inode;
 	if (r > 0) {
-		change_orphan(c, ino, ORPHAN_REAPING);
+		change_orphan(c, ino, ORPHAN_REAPING, false);
 		return REAPED_PART;
 	}
 	change_gone(c, inode);
-	change_orphan(c, ino, -1);
+	change_orphan(c, ino, -1, false);
 	return REAPED_ALL;
 }
 
@@ -204,7 +204,7 @@ struct reap_batch {
 
 static void collect(struct reaper *rp, struct change *c, struct reap_batch *b)
 {
-	while (b->head < rp->tail && b->count < BATCH_INODES && db_batch_bytes(c->batch) < BATCH_BYTES) {
+	while (b->head < rp->tail && b->count < BATCH_INODES && change_bytes(c) < BATCH_BYTES) {
 		const uint64_t ino = rp->queue[b->head];
 		struct inode *inode = NULL;
 
@@ -252,7 +252,7 @@ static int reap_some(struct reaper *rp)
 	collect(rp, &c, &b);
 	if (b.last == REAPED_HALF)
 		return rp->op.pending ? META_WAIT : -EIO;
-	if (db_batch_count(c.batch) || c.count) {
+	if (change_bytes(&c) || c.count) {
 		r = change_write(&c, 0, true);
 		if (r)
 			return r;

@@ -2,7 +2,7 @@
 /*
  * Opening and closing a pool.
  *
- * The area that outlives a worker: [metafs][dirty slots][lookup counts], each page-aligned; the lengths follow from the
+ * The area that outlives a worker: [metafs][dirty slots][gathered changes][lookup counts], each page-aligned; the lengths follow from the
  * options alone, so that whoever makes the area needs no device.
  *
  * Order of opening: labels; metafs (which recovers the logs and raises the start counter); RocksDB; one sync,
@@ -20,6 +20,7 @@
 #include "io/epoch.h"
 #include "io/log.h"
 #include "meta/discard.h"
+#include "meta/gather.h"
 #include "meta/lookups.h"
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
@@ -51,9 +52,14 @@ static size_t dirty_part_bytes(const struct pool_options *opts)
 	return page_up(dirty_area_size((uint32_t)(dirty_bytes_of(opts) / NVFS_BLOCK_SIZE)));
 }
 
+static size_t gather_at(const struct pool_options *opts)
+{
+	return METAFS_AREA_BYTES + dirty_part_bytes(opts);
+}
+
 size_t pool_area_size(const struct pool_options *opts)
 {
-	return METAFS_AREA_BYTES + dirty_part_bytes(opts) + page_up(lookup_store_bytes());
+	return gather_at(opts) + page_up(gather_store_bytes()) + page_up(lookup_store_bytes());
 }
 
 static int area_get(struct pool *pool, const struct pool_options *opts)
@@ -298,10 +304,15 @@ static int open_store(struct pool *pool, const struct label *labels)
 		r = db_open(pool->metafs, &dbo, &pool->db);
 	if (r)
 		log_error("pool %s: its metadata cannot be opened: %s", pool->label.name, strerror(-r));
+	if (!r)
+		r = gather_store_create((char *)pool->options.area.base + gather_at(&pool->options), &pool->gather_store);
+	if (!r && !pool->options.read_only)
+		r = gather_takeup(pool);
 	if (!r && !pool->options.read_only)
 		r = db_sync(pool->db);
-	if (!r)
-		r = sysrec_pool(pool->db, &pool->rec);
+	if (r)
+		return r;
+	r = sysrec_pool(pool->db, &pool->rec);
 	if (r == -ENOENT || r == -EBADMSG)
 		log_error("pool %s: its pool record is damaged: run fsck.nvfs", pool->label.name);
 	return r;
@@ -430,6 +441,7 @@ static void pool_free(struct pool *pool)
 	workers_destroy(pool->workers);
 	if (pool->dirty)
 		dirty_destroy(pool->dirty);
+	gather_store_destroy(pool->gather_store);
 	lookup_store_destroy(pool->lookup_store);
 	if (pool->space)
 		space_destroy(pool->space);
@@ -472,7 +484,7 @@ static int take_options(struct pool *pool, const struct pool_options *opts)
 
 static int start_parts(struct pool *pool, const struct label *labels)
 {
-	const size_t lookups_at = METAFS_AREA_BYTES + dirty_part_bytes(&pool->options);
+	const size_t lookups_at = gather_at(&pool->options) + page_up(gather_store_bytes());
 	int r = epoch_domain_create(pool->options.reactors + 1, &pool->epochs);
 
 	if (!r)

@@ -16,6 +16,7 @@
 #include "meta/space.h"
 
 struct epoch_domain;
+struct gather_store;
 struct lookup_store;
 struct discarder;
 struct sweeper;
@@ -35,6 +36,7 @@ struct pool {
 	struct committer *committer;    /* thread-safe */
 	struct workers *workers;        /* thread-safe */
 	struct epoch_domain *epochs;    /* thread-safe: reads under way; slot = index of the reactor, the last one for others */
+	struct gather_store *gather_store; /* thread-safe: memory of changes on their way to RocksDB */
 	struct lookup_store *lookup_store; /* thread-safe: memory of the tables of lookup counts */
 	struct sweeper *sweeper;        /* thread-safe: takes deleted subvolumes apart */
 	struct discarder *discarder;    /* thread-safe: tells devices what is free; NULL where none wants it */

@@ -17,6 +17,7 @@
 #include "io/log.h"
 #include "meta/data.h"
 #include "meta/lookups.h"
+#include "meta/names_internal.h"
 #include "meta/op_internal.h"
 #include "meta/orphan.h"
 #include "meta/subvol_internal.h"
@@ -105,26 +106,41 @@ void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct
 
 /* ---- writing ---- */
 
-int subvol_write(struct op *op, struct db_batch *batch, bool allow_full)
+int subvol_may_write(struct op *op, bool allow_full)
 {
-	struct subvol *sv = op->sv;
-	struct pool *pool = sv->pool;
+	const struct subvol *sv = op->sv;
 	int r;
 
 	ASSERT_ON_REACTOR(sv->reactor);
-	if (sv->read_only || atomic_load_explicit(&pool->failed, memory_order_relaxed))
+	if (sv->read_only || atomic_load_explicit(&sv->pool->failed, memory_order_relaxed))
 		return -EROFS;
 	r = op_check_quiet(op);
 	if (r)
 		return r;
-	if (!allow_full && metafs_room(pool->metafs) == 0)
-		return -ENOSPC;
-	r = db_write(pool->db, batch, DB_NO_SLOWDOWN);
+	return !allow_full && metafs_room(sv->pool->metafs) == 0 ? -ENOSPC : 0;
+}
+
+/* Without what was gathered before: for what may well be durable earlier. */
+static int write_ahead(struct op *op, struct db_batch *batch, bool allow_full)
+{
+	struct subvol *sv = op->sv;
+	int r = subvol_may_write(op, allow_full);
+
+	if (r)
+		return r;
+	r = db_write(sv->pool->db, batch, DB_NO_SLOWDOWN);
 	if (r == -EAGAIN)
 		return op_again(op, STALL_NS);
 	if (!r)
 		sv->epoch++;
 	return r;
+}
+
+int subvol_write(struct op *op, struct db_batch *batch, bool allow_full)
+{
+	int r = gather_settle(op);
+
+	return r ? r : write_ahead(op, batch, allow_full);
 }
 
 /* ---- inode numbers ---- */
@@ -200,7 +216,7 @@ static int take_range(struct op *op, struct tree_numbers *n)
 	if (next > INO_MAX)
 		return -ENOSPC;
 	sysrec_put_tree(sv->pool->db, batch, sv->tree, next);
-	r = subvol_write(op, batch, false);
+	r = write_ahead(op, batch, false);
 	if (r)
 		return r;
 	sv->next_ino = n->next_ino;
@@ -402,6 +418,9 @@ static void subvol_free(struct subvol *sv)
 	lookups_close(sv->lookups, !sv->keep_lookups);
 	if (sv->numbers_used)
 		numbers_unuse(sv->pool, sv->tree);
+	names_free(sv);
+	gather_destroy(sv->gather);
+	gather_list_free(&sv->list);
 	db_batch_free(sv->batch);
 	free(sv->ancestors);
 	free((char *)sv->rec.name);
@@ -454,7 +473,11 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 	sv->batch = db_batch_new();
 	if (!sv->batch)
 		return -ENOMEM;
-	r = numbers_use(pool, sv->tree);
+	r = names_init(sv);
+	if (!r)
+		r = gather_create(sv, &sv->gather);
+	if (!r)
+		r = numbers_use(pool, sv->tree);
 	if (r)
 		return r;
 	sv->numbers_used = true;
@@ -563,6 +586,7 @@ static int detach(struct op *op, void *arg)
 		if (!data_idle(sv))
 			return op_again(op, STALL_NS);
 		writeback_stop(sv);
+		gather_stop(sv->gather);
 		c->stage = CLOSE_DRAIN;
 	}
 	if (sv->inputs_running || sv->evicting)

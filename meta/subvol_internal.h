@@ -4,6 +4,7 @@
 
 #include <stdatomic.h>
 
+#include "meta/gather.h"
 #include "meta/inode.h"
 #include "meta/pool_internal.h"
 #include "meta/subvol.h"
@@ -12,6 +13,7 @@
 #define SUBVOL_EXACT_ANCESTORS 8
 
 #define SUBVOL_FREE_PLACES 256u
+#define SUBVOL_KNOWN_NAMES 65536u
 
 struct data;
 struct file;
@@ -36,6 +38,8 @@ struct subvol {
 	unsigned inputs_running;        /* on workers: they refer to this struct */
 	uint64_t first_ino;             /* constant: numbers from here on have no version in an ancestor */
 	struct db_batch *batch;         /* for change.c: one handler builds at a time */
+	struct gather_list list;        /* the same */
+	struct gather *gather;          /* changes that are on their way to RocksDB */
 	struct pool_tenant *tenant;     /* constant */
 	uint64_t next_ino, ino_limit;   /* numbers taken from the tree in ranges */
 
@@ -60,6 +64,7 @@ struct subvol {
 	struct free_place {
 		uint64_t dir, cookie;
 	} free_places[SUBVOL_FREE_PLACES]; /* that reads found without an entry; no dir: unused */
+	struct known_name *known_names;  /* SUBVOL_KNOWN_NAMES of them, or NULL */
 
 	/* orphan.c */
 	struct reaper *reaper;
@@ -79,6 +84,9 @@ struct subvol {
  * batches that free, allow_full), -EROFS (read-only, or the pool failed), -EIO. Takes part in the next commit.
  */
 int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
+
+/* What subvol_write() asks before it writes: the same answers. */
+int subvol_may_write(struct op *op, bool allow_full);
 
 /*
  * Have the subvolume's reactor call fn with an op, again after each META_WAIT, and wait for its result. By any other thread; by the

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "meta/gather.h"
 #include "meta/op_internal.h"
 #include "meta/subvol_internal.h"
 #include "meta/version.h"
@@ -222,8 +223,10 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 	if (!from)
 		from = &unused;
 	*from = sv->node;
-	if (sv->ancestor_count > SUBVOL_EXACT_ANCESTORS)
-		return get_walk(op, cf, key, key_len, out, from);
+	if (sv->ancestor_count > SUBVOL_EXACT_ANCESTORS) {
+		r = gather_get(sv->gather, cf, key, key_len, out); /* the own node is the nearest */
+		return r ? seen(r > 0 ? 0 : r, cf, out) : get_walk(op, cf, key, key_len, out, from);
+	}
 	if (sv->ancestor_count > 1)
 		return get_exact(op, cf, key, key_len, out, from);
 	r = op_get(op, cf, key, key_len, out);
@@ -238,11 +241,16 @@ static uint64_t key_ino(const uint8_t *key)
 	return ino ? ino : get_be64(key + KEY_NS_PREFIX_LEN); /* an orphan or a cut */
 }
 
+bool version_hides(const struct subvol *sv, const uint8_t *key)
+{
+	return sv->ancestor_count > 1 && key_ino(key) < sv->first_ino;
+}
+
 void version_delete(struct subvol *sv, struct db_batch *batch, enum db_cf cf, const uint8_t *key, size_t key_len)
 {
 	struct db *db = sv->pool->db;
 
-	if (sv->ancestor_count == 1 || key_ino(key) >= sv->first_ino) {
+	if (!version_hides(sv, key)) {
 		db_batch_delete(db, batch, cf, key, key_len);
 		return;
 	}
@@ -458,8 +466,10 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	const struct range_record *last = NULL;
 	struct range_input *rg = NULL;
 	uint8_t id[2 * KEY_MAX];
-	int r = 0;
+	int r = gather_settle_range(op, cf, prefix, prefix_len);
 
+	if (r)
+		return r;
 	if (!start) {
 		start = prefix;
 		start_len = prefix_len;

@@ -17,6 +17,9 @@
 /* The visible version: 0, -ENOENT (none, or a whiteout), -EIO, META_WAIT. from (may be NULL) is the node that wrote it. */
 int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len, struct db_value *out, uint32_t *from);
 
+/* Whether a deletion of this key of the namespace has to be a whiteout: an ancestor may have a version. */
+bool version_hides(const struct subvol *sv, const uint8_t *key);
+
 /* Make the record invisible in this node: a deletion, or a whiteout when an ancestor may have a version. */
 void version_delete(struct subvol *sv, struct db_batch *batch, enum db_cf cf, const uint8_t *key, size_t key_len);
 

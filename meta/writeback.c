@@ -121,9 +121,13 @@ static void op_committed(struct commit_ticket *ticket, int error)
 static int op_commit(struct op *op)
 {
 	struct op_io *io = op_io_get(op);
+	int r;
 
 	if (!io)
 		return -ENOMEM;
+	r = gather_settle(op);
+	if (r)
+		return r;
 	op->stage = STAGE_COMMIT;
 	io->ticket.done = op_committed;
 	io->ticket.reactor = op->sv->reactor;

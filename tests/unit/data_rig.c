@@ -76,6 +76,7 @@ int rig_open(struct rig *rig)
 
 static void rig_open_subvol(struct rig *rig)
 {
+	ck_assert_int_eq(pool_session_new(rig->pool, &rig->session), 0);
 	ck_assert_int_eq(subvol_open(rig->pool, "vol", false, &rig->sv), 0);
 }
 
@@ -171,6 +172,8 @@ void rig_start(struct rig *rig, struct rig_call *c)
 		rig_open_subvol(rig);
 	c->done = false;
 	op_init(&c->op, rig->sv, call_run);
+	c->op.session = rig->session;
+	c->op.unique = ++rig->unique;
 	call_run(&c->op);
 }
 

@@ -31,6 +31,8 @@ struct rig {
 	struct reactor *reactor;
 	struct pool *pool;
 	struct subvol *sv;
+	uint32_t session; /* of the calls */
+	uint64_t unique;
 	int area_fd;
 	void *area;
 	size_t area_bytes;

@@ -38,6 +38,8 @@ int fixture_open(struct meta_fixture *fx)
 {
 	int r = pool_open(&fx->dev, 1, &fx->options, &fx->pool);
 
+	if (!r && !fx->options.read_only)
+		r = pool_session_new(fx->pool, &fx->session);
 	return r ? r : subvol_open(fx->pool, SUBVOL, fx->options.read_only, &fx->sv);
 }
 
@@ -56,6 +58,7 @@ void fixture_make(struct meta_fixture *fx, uint64_t device_bytes, uint64_t subvo
 	ck_assert_int_eq(pool_open(&fx->dev, 1, &fx->options, &fx->pool), 0);
 	r = subvol_create(fx->pool, SUBVOL, &so, why, sizeof(why));
 	ck_assert_msg(r == 0, "subvol_create: %d %s", r, why);
+	ck_assert_int_eq(pool_session_new(fx->pool, &fx->session), 0);
 	ck_assert_int_eq(subvol_open(fx->pool, SUBVOL, false, &fx->sv), 0);
 }
 
