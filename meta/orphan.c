@@ -97,6 +97,7 @@ enum reaped {
 	REAPED_WAIT, /* nothing of it is in the change */
 	REAPED_BAD,  /* the same */
 	REAPED_HALF, /* some of it is, and the rest has to be waited for: the change must not be written */
+	REAPED_SPOILT, /* some of it is, and the rest failed: neither must this one */
 	REAPED_PART,
 	REAPED_ALL,
 	REAPED_SKIP, /* it is no orphan any more, or is used again */
@@ -138,17 +139,20 @@ static int drop_xattrs(struct reaper *rp, struct change *c, const struct inode *
 
 /*
  * 1 when there is more than fits, 0 when all of it is in the batch, else nothing is: META_WAIT, -errno. Unless *half: the xattrs, which
- * were in memory a moment ago, are so no more.
+ * were in memory a moment ago, are so no more, or something failed on the way.
  */
 static int drop_content(struct reaper *rp, struct change *c, struct inode *inode, bool *half)
 {
+	const size_t before = change_bytes(c);
 	int r = drop_xattrs(rp, NULL, inode);
 
 	if (r < 0)
 		return r;
 	r = inode->file ? file_drop(&rp->op, inode, c->batch, &c->delta) : 0;
-	if (r)
+	if (r) {
+		*half = r < 0 && change_bytes(c) != before;
 		return r;
+	}
 	r = drop_xattrs(rp, c, inode);
 	*half = r < 0;
 	return r;
@@ -174,14 +178,13 @@ static enum reaped reap_one(struct reaper *rp, struct change *c, uint64_t ino, s
 		return REAPED_SKIP;
 	}
 	r = drop_content(rp, c, inode, &half);
-	if (half)
-		return REAPED_HALF;
 	if (r == META_WAIT)
-		return REAPED_WAIT;
+		return half ? REAPED_HALF : REAPED_WAIT;
 	if (r < 0) {
 		log_error("subvolume %s: orphan %llu cannot be reaped: %s", subvol_name(rp->sv), (unsigned long long)ino,
 			  strerror(-r));
-		return REAPED_BAD;
+		file_keep(inode);
+		return half ? REAPED_SPOILT : REAPED_BAD;
 	}
 	*out = inode;
 	if (r > 0) {
@@ -252,6 +255,11 @@ static int reap_some(struct reaper *rp)
 	collect(rp, &c, &b);
 	if (b.last == REAPED_HALF)
 		return rp->op.pending ? META_WAIT : -EIO;
+	if (b.last == REAPED_SPOILT) {
+		/* The others go without it. */
+		inoset_remove(&rp->queued, rp->queue[b.head]);
+		return 0;
+	}
 	if (change_bytes(&c) || c.count) {
 		r = change_write(&c, 0, true);
 		if (r)
@@ -330,6 +338,19 @@ static void next_step(struct reaper *rp, uint64_t delay_ns)
 	op_again(&rp->op, delay_ns);
 }
 
+/* Nothing of what is queued will be reaped any more: what was begun of it is taken back. */
+static void give_up(struct reaper *rp)
+{
+	for (size_t i = rp->head; i < rp->tail; i++) {
+		struct inode *inode = inode_peek(rp->sv, rp->queue[i]);
+
+		if (inode)
+			file_keep(inode);
+	}
+	rp->head = rp->tail = 0;
+	inoset_free(&rp->queued);
+}
+
 static void reaper_run(struct op *op)
 {
 	struct reaper *rp = (struct reaper *)((char *)op - offsetof(struct reaper, op));
@@ -339,8 +360,7 @@ static void reaper_run(struct op *op)
 		return;
 	if (r == -EROFS) { /* the pool failed: nothing will be reaped any more */
 		rp->scanning = false;
-		rp->head = rp->tail = 0;
-		inoset_free(&rp->queued);
+		give_up(rp);
 	}
 	rp->failing = r < 0;
 	next_step(rp, r ? RETRY_NS : 0);
@@ -370,7 +390,7 @@ bool reaper_stop(struct subvol *sv)
 	rp->stopping = true;
 	if (rp->active)
 		return false;
-	inoset_free(&rp->queued);
+	give_up(rp);
 	inoset_free(&rp->known);
 	free(rp->queue);
 	free(rp);

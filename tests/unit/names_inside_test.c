@@ -50,6 +50,72 @@ static void write_one(enum db_cf cf, const uint8_t *key, size_t key_len, const v
 	fx.sv->epoch++;
 }
 
+/* ---- orphans that cannot be reaped ---- */
+
+static uint64_t make_file(const char *name)
+{
+	static uint8_t data[600000];
+	struct inode_attr attr;
+
+	ck_assert_int_eq(fx_create(&fx, ROOT, name, S_IFREG | 0600, &attr), 0);
+	memset(data, 7, sizeof(data));
+	ck_assert_int_eq(fx_write(&fx, attr.ino, 0, data, sizeof(data), 0), sizeof(data));
+	return attr.ino;
+}
+
+static bool inode_is_there(uint64_t ino)
+{
+	cleanup_db_value struct db_value v = { 0 };
+	uint8_t key[KEY_MAX];
+
+	return !db_get(fx.pool->db, DB_NS, key, key_inode(key, fx.sv->tree, ino, fx.sv->node), 0, &v);
+}
+
+static void reopen_subvol(void)
+{
+	ck_assert_int_eq(subvol_close(fx.sv), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "sv", false, &fx.sv), 0);
+}
+
+/* One whose maps cannot be read stays; the others go, and the subvolume can be closed. */
+START_TEST(orphan_with_damaged_map)
+{
+	const uint64_t bad = make_file("bad"), good = make_file("good");
+	cleanup_db_value struct db_value v = { 0 };
+	uint8_t key[KEY_MAX];
+	size_t len;
+
+	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
+	reopen_subvol();
+	len = key_map(key, fx.sv->tree, bad, 1, fx.sv->node);
+	ck_assert_int_eq(db_get(fx.pool->db, DB_MAP, key, len, 0, &v), 0);
+	write_one(DB_MAP, key, len, "M", 1);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "bad"), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "good"), 0);
+	fixture_settle(&fx, 300);
+	ck_assert(inode_is_there(bad));
+	ck_assert(!inode_is_there(good));
+	write_one(DB_MAP, key, len, v.data, v.len);
+	reopen_subvol();
+	fixture_settle(&fx, 300);
+	ck_assert(!inode_is_there(bad));
+}
+END_TEST
+
+/* The pool takes no more writes while an orphan is being reaped: the subvolume can still be closed. */
+START_TEST(orphan_of_failed_pool)
+{
+	make_file("gone");
+	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "gone"), 0);
+	atomic_store(&fx.pool->failed, -EIO);
+	fixture_settle(&fx, 300);
+	subvol_close(fx.sv);
+	ck_assert_int_eq(pool_close(fx.pool), -EIO);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+}
+END_TEST
+
 /* ---- collisions ---- */
 
 static uint64_t home_of(const char *name)
@@ -485,6 +551,8 @@ int main(void)
 	tcase_add_test(tcase, versions);
 	tcase_add_test(tcase, crowd_of_cold_readers_and_writers);
 	tcase_add_test(tcase, results);
+	tcase_add_test(tcase, orphan_with_damaged_map);
+	tcase_add_test(tcase, orphan_of_failed_pool);
 	suite_add_tcase(suite, tcase);
 	tcase_set_timeout(other, 120);
 	tcase_add_test(other, takeover_after_kill);
