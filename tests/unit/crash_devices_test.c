@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The power of a pool of three devices is cut, at all of them, at a random device operation. What that leaves must be
- * clean without a repair, and each file must be as it was at one moment, none before its last fsync: data lies on
- * one device, the record that maps it on another, the table of metafs on all.
+ * clean without a repair, and each file must be as it was at one moment, none before its last fsync, and so must the
+ * names: data lies on one device, the record that maps it on another, the table of metafs on all.
  *
  * A device that is cut a moment before the others fails what is asked of it, which the pool must survive as well.
  *
@@ -25,7 +25,8 @@
 #define DEVICES 3
 #define FILES 4
 #define BLOCKS 192
-#define OPS 60
+#define OPS 80
+#define NAMES 8
 
 /* What happened to a file, in order: a write of blocks, or a truncation (blocks 0) to `first` blocks. */
 struct event {
@@ -41,9 +42,12 @@ struct model {
 static struct meta_fixture fx;
 static struct device *devs[DEVICES];
 static struct model files[FILES];
+static uint64_t names[OPS + 1][NAMES]; /* inodes after each change; 0: none */
+static unsigned nnames, names_synced;
 static _Atomic uint64_t steps, cut_at;
 static _Atomic bool dark;
 static bool ended; /* a write failed: how much of it is there is not known */
+static bool name_failed;
 static uint8_t data[BLOCKS * 4096] __attribute__((aligned(4096)));
 
 static uint32_t below(uint32_t n)
@@ -88,11 +92,14 @@ static void make_pool(void)
 	ck_assert_int_eq(pool_open(devs, DEVICES, &fx.options, &fx.pool), 0);
 	ck_assert_msg(!subvol_create(fx.pool, "sv", &so, why, sizeof(why)), "%s", why);
 	ck_assert_int_eq(subvol_open(fx.pool, "sv", false, &fx.sv), 0);
+	ck_assert_int_eq(pool_session_new(fx.pool, &fx.session), 0);
 }
 
 static void make_files(void)
 {
 	memset(files, 0, sizeof(files));
+	memset(names, 0, sizeof(names));
+	nnames = names_synced = 0;
 	for (unsigned i = 0; i < FILES; i++) {
 		struct inode_attr attr;
 		char name[16];
@@ -155,13 +162,50 @@ static void do_sync(unsigned file, bool all)
 	for (unsigned i = 0; i < FILES; i++)
 		if (all || i == file)
 			files[i].synced = files[i].n;
+	if (all)
+		names_synced = nnames;
+}
+
+static void name_of(unsigned name, char *text)
+{
+	sprintf(text, "name%u", name);
+}
+
+/* Make, remove or rename one. */
+static void do_name(void)
+{
+	const unsigned a = below(NAMES), b = (a + 1 + below(NAMES - 1)) % NAMES;
+	const uint64_t *now = names[nnames];
+	uint64_t *next = names[nnames + 1];
+	struct inode_attr attr = { 0 };
+	char from[16], to[16];
+	int r;
+
+	memcpy(next, now, sizeof(names[0]));
+	name_of(a, from);
+	name_of(b, to);
+	if (!now[a]) {
+		r = fx_create(&fx, INO_ROOT, from, S_IFREG | 0600, &attr);
+		next[a] = attr.ino;
+	} else if (below(2)) {
+		r = fx_unlink(&fx, INO_ROOT, from);
+		next[a] = 0;
+	} else {
+		r = fx_rename(&fx, INO_ROOT, from, INO_ROOT, to, 0);
+		next[b] = now[a];
+		next[a] = 0;
+	}
+	if (r)
+		ended = name_failed = true;
+	else
+		nnames++;
 }
 
 static void step(void)
 {
 	const unsigned file = below(FILES);
 
-	switch (below(8)) {
+	switch (below(11)) {
 	case 0:
 		do_sync(file, false);
 		break;
@@ -176,6 +220,11 @@ static void step(void)
 		break;
 	case 4:
 		do_truncate(file);
+		break;
+	case 5:
+	case 6:
+	case 7:
+		do_name();
 		break;
 	default:
 		do_write(file, 0);
@@ -237,6 +286,28 @@ static void check_file(unsigned long seed, unsigned file)
 	ck_abort_msg("seed %lu: file %u is of no moment from event %u to %u", seed, file, m->synced, m->n);
 }
 
+/* One that failed may have happened or not. */
+static void check_names(unsigned long seed)
+{
+	const unsigned most = nnames + name_failed;
+	uint64_t found[NAMES] = { 0 };
+
+	for (unsigned i = 0; i < NAMES; i++) {
+		struct inode_attr attr;
+		char text[16];
+		int r;
+
+		name_of(i, text);
+		r = fx_lookup(&fx, INO_ROOT, text, &attr);
+		ck_assert(!r || r == -ENOENT);
+		found[i] = r ? 0 : attr.ino;
+	}
+	for (unsigned n = names_synced; n <= most; n++)
+		if (!memcmp(found, names[n], sizeof(found)))
+			return;
+	ck_abort_msg("seed %lu: the names are of no moment from change %u to %u", seed, names_synced, most);
+}
+
 /* A slot of the file table that was being written, on each device, is what a cut may leave; nothing else is. */
 static void check_clean(unsigned long seed)
 {
@@ -271,7 +342,7 @@ static void make_faults(unsigned long seed)
 static void run_round(unsigned long seed, bool faults)
 {
 	srandom((unsigned)seed);
-	ended = false;
+	ended = name_failed = false;
 	atomic_store(&dark, false);
 	atomic_store(&cut_at, 0);
 	make_pool();
@@ -301,6 +372,7 @@ static void run_round(unsigned long seed, bool faults)
 	ck_assert_int_eq(subvol_open(fx.pool, "sv", false, &fx.sv), 0);
 	for (unsigned i = 0; i < FILES; i++)
 		check_file(seed, i);
+	check_names(seed);
 	close_pool();
 	check_clean(seed);
 	reactor_destroy(fx.reactor);
@@ -317,7 +389,7 @@ static unsigned long env_number(const char *name, unsigned long otherwise)
 
 START_TEST(files_are_of_one_moment)
 {
-	const unsigned long rounds = env_number("CRASH_TEST_ROUNDS", 30), first = env_number("CRASH_TEST_SEED", 1);
+	const unsigned long rounds = env_number("CRASH_TEST_ROUNDS", 20), first = env_number("CRASH_TEST_SEED", 1);
 
 	log_set_sink(drop_line, NULL);
 	for (unsigned long i = 0; i < rounds; i++)
@@ -327,7 +399,7 @@ END_TEST
 
 START_TEST(errors_before_it)
 {
-	const unsigned long rounds = env_number("CRASH_TEST_ROUNDS", 30), first = env_number("CRASH_TEST_SEED", 1);
+	const unsigned long rounds = env_number("CRASH_TEST_ROUNDS", 20), first = env_number("CRASH_TEST_SEED", 1);
 
 	log_set_sink(drop_line, NULL);
 	for (unsigned long i = 0; i < rounds; i++)
@@ -340,7 +412,7 @@ int main(void)
 	Suite *suite = suite_create("crash_devices");
 	TCase *tcase = tcase_create("crash_devices");
 
-	tcase_set_timeout(tcase, 120 + 2 * (double)env_number("CRASH_TEST_ROUNDS", 30));
+	tcase_set_timeout(tcase, 120 + 2 * (double)env_number("CRASH_TEST_ROUNDS", 20));
 	tcase_add_test(tcase, files_are_of_one_moment);
 	tcase_add_test(tcase, errors_before_it);
 	suite_add_tcase(suite, tcase);
