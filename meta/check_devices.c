@@ -167,7 +167,7 @@ static int read_slot(struct check *c, unsigned device, unsigned which, void *buf
 	slot->generation = table.generation;
 	if (metafs_table_validate(&table, c->labels, why, sizeof(why)) < 0 ||
 	    memcmp(table.pool_uuid, label->pool_uuid, 16)) {
-		check_found(c, false, "%s: slot %u of the file table: %s",
+		check_found(c, true, "%s: slot %u of the file table: %s",
 			    device_name(c->devices[device]), which, why);
 		slot->error = -EBADMSG;
 	}

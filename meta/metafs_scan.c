@@ -194,8 +194,10 @@ static bool skip_deleted(struct scan *s)
 	return false;
 }
 
+/* From log to log by number, never back: only spares, which come last, may have to be looked at again. */
 static int follow_chain(struct scan *s)
 {
+	const bool spares = s->n && !s->wals[s->n - 1].node->log_number;
 	bool found;
 
 	do {
@@ -206,7 +208,7 @@ static int follow_chain(struct scan *s)
 			if (err)
 				return err;
 		}
-	} while (found || skip_deleted(s));
+	} while ((found && spares) || skip_deleted(s));
 	return 0;
 }
 

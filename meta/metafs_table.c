@@ -12,6 +12,7 @@
 
 #define FILES_MAX (1u << 20)
 #define RANGES_MAX 4096u
+#define SPARES_MAX 64u
 
 static size_t pad8(size_t n)
 {
@@ -370,6 +371,18 @@ static int id_order(const void *a, const void *b)
 	return (*x)->id < (*y)->id ? -1 : (*x)->id > (*y)->id;
 }
 
+static int check_spares(const struct metafs_table *t, char *why, size_t len)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < t->files; i++)
+		n += t->file[i].kind == METAFS_WAL && !t->file[i].log_number;
+	if (n <= SPARES_MAX)
+		return 0;
+	snprintf(why, len, "%u spare logs", n);
+	return -EBADMSG;
+}
+
 static int check_unique(const struct metafs_table *t, char *why, size_t len)
 {
 	const struct metafs_table_file **sorted = calloc(t->files + 1, sizeof(*sorted));
@@ -411,6 +424,8 @@ int metafs_table_validate(const struct metafs_table *table, const struct label *
 {
 	int err = check_numbers(table, why, why_len);
 
+	if (!err)
+		err = check_spares(table, why, why_len);
 	if (!err)
 		err = check_ranges(table, labels, why, why_len);
 	if (!err)

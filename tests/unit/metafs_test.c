@@ -580,6 +580,23 @@ START_TEST(chain_over_two)
 }
 END_TEST
 
+/* Or a hostile table of many logs would be looked through once for each. */
+START_TEST(chain_never_goes_back)
+{
+	struct hand h;
+
+	hand_make(&h);
+	h.table.files = 2; /* no spare, which might come in between */
+	hand_durable(&h);
+	hand_block(&h, 0, 3, 1, -1);
+	hand_block(&h, 1, 0, 0, -1);
+	ck_assert_int_eq(hand_open(&h), 0);
+	expect_stream(&h.rig, "000010.log", 300, 0);
+	expect_stream(&h.rig, "000012.log", 100, 300);
+	rig_free(&h.rig);
+}
+END_TEST
+
 START_TEST(chain_with_hole)
 {
 	struct hand h;
@@ -962,7 +979,7 @@ int main(void)
 				       space_comes_back, full, table_full, damaged_log,
 				       unreadable_log, missed_switch, no_majority,
 				       errors_are_final, flushes, raised_start, threads,
-				       chain_over_two, chain_with_hole, chain_damaged,
+				       chain_over_two, chain_with_hole, chain_never_goes_back, chain_damaged,
 				       chain_after_deletions, freed_blocks_wait };
 
 	tcase_set_timeout(basic, 120);
