@@ -152,6 +152,7 @@ int cmd_pool_start(const struct nvfs_args *a)
 	struct client *client;
 	struct pool_ref ref;
 	char why[512];
+	bool started;
 	int rc;
 
 	parse_start(a, &ref);
@@ -162,7 +163,7 @@ int cmd_pool_start(const struct nvfs_args *a)
 			printf("pool %s is served already\n", ref.pool);
 		return EXIT_OK;
 	}
-	rc = serve_connect(&ref, true, &client, why, sizeof(why));
+	rc = serve_connect(&ref, &started, &client, why, sizeof(why));
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
 	client_close(client);

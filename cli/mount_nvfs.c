@@ -334,6 +334,30 @@ static void remount(const struct mount_args *a)
 	mounted_free(&m);
 }
 
+/* ---- A daemon that was started for this mount alone ---- */
+
+static struct client *started_for_this; /* until it is mounted */
+
+/* At exit: what was refused leaves nothing behind, unless somebody else mounted something meanwhile. */
+static void stop_started(void)
+{
+	if (started_for_this)
+		client_call(started_for_this, json_pack("{s:s}", "op", "pool.stop"), -1, NULL);
+}
+
+static struct client *connect_daemon(const struct pool_ref *ref)
+{
+	struct client *client;
+	char why[512];
+	bool started;
+
+	if (serve_connect(ref, &started, &client, why, sizeof(why)))
+		die(EX_FAIL, "%s", why);
+	if (started && atexit(stop_started) == 0)
+		started_for_this = client;
+	return client;
+}
+
 static int open_fuse(void)
 {
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
@@ -363,11 +387,12 @@ int main(int argc, char **argv)
 		die(EX_FAIL, "%s", why);
 	if (a.fake)
 		return 0;
-	if (serve_connect(&ref, true, &client, why, sizeof(why)) ||
-	    serve_subvolume(client, &ref, &subvolume, why, sizeof(why)))
+	client = connect_daemon(&ref);
+	if (serve_subvolume(client, &ref, &subvolume, why, sizeof(why)))
 		die(EX_FAIL, "%s", why);
 	cleanup_fd int fd = open_fuse();
 	reply = request_mount(client, &a, subvolume, fd);
+	started_for_this = NULL; /* it has a session now, which ends with the connection if nothing comes of it */
 	/* The source as it was given is what mount -a compares; one that depends on where we stand says nothing later. */
 	if (ref.devices && a.source[0] != '/')
 		a.source = json_string_value(json_object_get(reply, "source"));

@@ -105,7 +105,7 @@ int mounted_reach(const struct mounted *m, unsigned timeout_s, struct client **c
 	*client = NULL;
 	*subvolume = NULL;
 	if (!rc)
-		rc = serve_connect(&ref, false, client, why, why_len);
+		rc = serve_connect(&ref, NULL, client, why, why_len);
 	if (!rc)
 		client_set_timeout(*client, timeout_s);
 	if (!rc && !ref.subvolume)

@@ -42,7 +42,7 @@ json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key,
 		die(EXIT_USAGE, "\"%s\" names no subvolume; write %s:NAME", source, ref.pool);
 	if (!subvolume_key && ref.subvolume)
 		die(EXIT_USAGE, "\"%s\" names a subvolume; this is about the whole pool: %s", source, ref.pool);
-	rc = serve_connect(&ref, false, &client, why, sizeof(why));
+	rc = serve_connect(&ref, NULL, &client, why, sizeof(why));
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
 	if (!request)

@@ -175,7 +175,7 @@ static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 	return -ECONNREFUSED;
 }
 
-static int start_and_connect(const struct pool_ref *ref, struct client **out, char *why, size_t why_len)
+static int start_and_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len)
 {
 	cleanup_fd int lock = -1;
 	char path[PATH_MAX];
@@ -192,16 +192,19 @@ static int start_and_connect(const struct pool_ref *ref, struct client **out, ch
 	if (rc != -ESRCH)
 		return rc;
 	rc = systemd_runs() ? start_by_systemd(ref, why, why_len) : start_daemon(ref, why, why_len);
+	*started = !rc;
 	return rc ? rc : client_connect(ref->pool, out);
 }
 
-int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len)
+int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len)
 {
 	int rc = client_connect(ref->pool, out);
 
 	*why = '\0';
-	if (rc == -ESRCH && start)
-		rc = start_and_connect(ref, out, why, why_len);
+	if (started)
+		*started = false;
+	if (rc == -ESRCH && started)
+		rc = start_and_connect(ref, started, out, why, why_len);
 	if (rc && *why)
 		return rc;
 	if (rc == -ESRCH)

@@ -10,10 +10,11 @@
 #include "fs/client.h"
 
 /*
- * Connect to the daemon of ref->pool; when nobody serves it and start is set, have it started first: by systemd where that runs the
- * machine, else by running nvfsd, which puts itself into the background when it serves. 0 or -errno and why has the sentence.
+ * Connect to the daemon of ref->pool; when nobody serves it and started is not NULL, have it started first, which *started tells: by
+ * systemd where that runs the machine, else by running nvfsd, which puts itself into the background when it serves. 0 or -errno and
+ * why has the sentence.
  */
-int serve_connect(const struct pool_ref *ref, bool start, struct client **out, char *why, size_t why_len);
+int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len);
 
 /*
  * The subvolume that ref means: its own, or the pool's only one. 0 and *name (free it), -ENOENT or -EINVAL with why.

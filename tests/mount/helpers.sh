@@ -236,6 +236,19 @@ mounts_at_once_start_one_daemon() {
 	nvfs pool stop "$own"
 }
 
+refused_mount_leaves_no_daemon() {
+	pool_of_its_own refused
+	fails mount -t nvfs "$own_file:nosuch" "$WORK/mnt-a" 2>err
+	grep -q nosuch err
+	fails mount -t nvfs "$own_file" "$WORK/mnt-a" 2>err
+	fails nvfs pool show "$own"
+	fsck.nvfs -n "$own_file"
+	# One that was there already stays.
+	nvfs pool start "$own_file"
+	fails mount -t nvfs "$own_file:nosuch" "$WORK/mnt-a"
+	nvfs pool stop "$own"
+}
+
 daemon_keeps_nothing_of_its_starter() {
 	local said
 	pool_of_its_own starter
@@ -270,7 +283,8 @@ for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works
 	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
 	options_that_would_promise_more_are_refused umount_runs_the_helper umount_knows_what_had_no_name \
 	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \
-	mount_point_may_have_any_name mounts_at_once_start_one_daemon daemon_keeps_nothing_of_its_starter \
+	mount_point_may_have_any_name mounts_at_once_start_one_daemon \
+	refused_mount_leaves_no_daemon daemon_keeps_nothing_of_its_starter \
 	dead_mount_says_what_to_do; do
 	export -f "${t?}" options_of pool_of_its_own fails same
 	# shellcheck disable=SC2016
