@@ -268,6 +268,8 @@ static void close_volume(struct volume *v)
 		log_info("%s: subvolume %s is %s", pool_name(s->pool), v->name,
 			 v->reason ? "closed" : "unmounted");
 	pthread_mutex_lock(&s->lock);
+	if (err && s->closing)
+		s->close_error = err;
 	DL_DELETE(s->volumes, v);
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
@@ -698,7 +700,7 @@ int server_stop(struct server *s)
 	if (err)
 		log_error("the pool could not be closed cleanly: %s", strerror(-err));
 	free_all(s);
-	return err;
+	return err ? err : s->close_error;
 }
 
 void server_each_volume(struct server *s, void (*fn)(const struct volume *v, void *arg), void *arg)

@@ -70,6 +70,7 @@ struct server {
 	_Atomic uint32_t next_read_only;
 	bool stopping;                 /* no more mounts */
 	bool closing;                  /* the closer ends when nothing is left */
+	int close_error;               /* of a volume that was closed for that */
 	pthread_t closer;
 	bool has_closer;
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <grp.h>
 #include <limits.h>
 #include <poll.h>
@@ -208,6 +209,27 @@ static int copy_area(int from, int to)
 	return err;
 }
 
+/* One is kept: a unit that is started again and again must not fill the disk. */
+static void forget_older_areas(const struct supervisor *s)
+{
+	char pattern[PATH_MAX];
+	size_t prefix;
+	glob_t found;
+
+	prefix = (size_t)snprintf(pattern, sizeof(pattern), "%s/%s-", NVFS_STATE_DIR, s->pool);
+	snprintf(pattern + prefix, sizeof(pattern) - prefix, "[0-9]*.area");
+	if (glob(pattern, 0, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		const char *when = found.gl_pathv[i] + prefix;
+
+		/* Not that of a pool whose name goes on with a number. */
+		if (!strcmp(when + strspn(when, "0123456789"), ".area"))
+			unlink(found.gl_pathv[i]);
+	}
+	globfree(&found);
+}
+
 static void keep_area(struct supervisor *s)
 {
 	char path[PATH_MAX];
@@ -215,6 +237,7 @@ static void keep_area(struct supervisor *s)
 	int err;
 
 	make_dirs(NVFS_STATE_DIR, 0700);
+	forget_older_areas(s);
 	snprintf(path, sizeof(path), "%s/%s-%lld.area", NVFS_STATE_DIR, s->pool,
 		 (long long)time(NULL));
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
