@@ -64,12 +64,14 @@ int call_reply(struct call *c, const void *buf, size_t len)
 }
 
 /*
- * What the kernel's write-back cache holds has no blocks here yet, and tar -S takes a file of some size without blocks for one hole. So
- * there a regular file has at least one.
+ * What is written through a mapping, or held in the kernel's write-back cache, has no blocks here yet, and tar -S takes a file of some
+ * size without blocks for one hole. So a regular file has at least one when it has a size, which with the write-back cache is not known.
  */
 uint64_t ops_attr_blocks(const struct session *s, const struct inode_attr *attr)
 {
-	return session_writeback(s) && S_ISREG(attr->mode) && !attr->blocks512 ? 8 : attr->blocks512;
+	if (S_ISREG(attr->mode) && !attr->blocks512 && (attr->size_bytes || session_writeback(s)))
+		return 8;
+	return attr->blocks512;
 }
 
 static void fill_attr(const struct session *s, struct fuse_attr *out, const struct inode_attr *attr)

@@ -5,6 +5,7 @@
 #include <fuse_lowlevel.h>
 
 #include "fs/session.h"
+#include "io/workers.h"
 #include "meta/data.h"
 #include "meta/inode.h"
 #include "meta/names.h"
@@ -28,6 +29,8 @@ struct ops_volume {
 	uint64_t touched_ino; /* the last file whose access time was looked at, and when (s, monotonic) */
 	time_t touched_at;
 	uint8_t *scratch; /* OPS_SCRATCH_BYTES: replies that are built in one run */
+	struct workers *flushers; /* of session_write_back() and nothing else: they wait for requests; NULL: none */
+	unsigned flushing;        /* requests that wait for them */
 };
 
 #define OPS_SCRATCH_BYTES (128u << 10)
@@ -46,6 +49,8 @@ struct call {
 	uint64_t offset, ino2, offset2;
 	size_t len;
 	unsigned flags;
+	struct work work; /* of lseek */
+	bool flushed;
 	union {
 		struct names_new create;
 		struct {

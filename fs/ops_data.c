@@ -239,18 +239,82 @@ void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t
 	call_run(c);
 }
 
-static void lseek_run(struct op *op)
+/* ---- lseek ---- */
+
+/*
+ * What was stored through a mapping stays in the kernel's cache, and the kernel asks for data and holes without writing it back: cp(1) would
+ * leave it out of its copy. So before a hole is passed over, the kernel is made to write back what it has there.
+ *
+ * That needs requests, of which a session has a limited number: when too many seeks wait, all is said to be data, which is always right.
+ */
+#define FLUSHING_MAX 64u
+
+static void lseek_run(struct op *op);
+
+static void hole_flush(struct work *w)
 {
-	struct call *c = call_of(op);
-	int64_t at = data_seek(op, c->ino, c->offset, (int)c->flags);
+	struct call *c = (struct call *)((char *)w - offsetof(struct call, work));
+
+	session_write_back(c->request->session, c->ino, c->offset, c->offset2);
+}
+
+static void hole_flushed(struct work *w)
+{
+	struct call *c = (struct call *)((char *)w - offsetof(struct call, work));
+
+	c->volume->flushing--;
+	c->flushed = true;
+	call_again(c, lseek_run);
+	call_run(c);
+}
+
+static void reply_offset(struct call *c, int64_t at)
+{
 	struct fuse_lseek_out out = { .offset = (uint64_t)at };
 
-	if (at == META_WAIT)
-		return;
 	if (at < 0)
 		call_done(c, (int)at);
 	else
 		call_reply(c, &out, sizeof(out));
+}
+
+static void all_is_data_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	struct inode_attr attr;
+	int err = attr_get(op, c->ino, &attr);
+
+	if (err != META_WAIT)
+		reply_offset(c, err ? err : c->offset < attr.size_bytes ? (int64_t)c->offset : -ENXIO);
+}
+
+/* Whether the answer `at` waits for a write-back of the hole that it passes over. */
+static bool hole_is_flushed_first(struct call *c, int64_t at)
+{
+	struct ops_volume *v = c->volume;
+
+	if (c->flags != SEEK_DATA || c->flushed || !v->flushers || at == (int64_t)c->offset || (at < 0 && at != -ENXIO))
+		return false;
+	op_finish(&c->op);
+	if (v->flushing >= FLUSHING_MAX) {
+		call_again(c, all_is_data_run);
+		call_run(c);
+		return true;
+	}
+	v->flushing++;
+	c->offset2 = at < 0 ? 0 : (uint64_t)at - c->offset;
+	c->work = (struct work){ .fn = hole_flush, .done = hole_flushed, .reactor = session_reactor(c->request->session) };
+	workers_submit(v->flushers, &c->work);
+	return true;
+}
+
+static void lseek_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	int64_t at = data_seek(op, c->ino, c->offset, (int)c->flags);
+
+	if (at != META_WAIT && !hole_is_flushed_first(c, at))
+		reply_offset(c, at);
 }
 
 void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
@@ -260,6 +324,7 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fus
 	(void)fi;
 	c->offset = (uint64_t)off;
 	c->flags = (unsigned)whence;
+	c->flushed = false;
 	/*
 	 * The kernel asks without writing back what it holds: with its write-back cache, what was just
 	 * written would be called a hole, and cp(1) would leave it out. ENOSYS makes it answer by the size.

@@ -175,6 +175,7 @@ static void free_all(struct server *s)
 		detach_reactor(s, s->reactors[i]);
 		reactor_stop(s->reactors[i]);
 	}
+	workers_destroy(s->flushers);
 	for (unsigned i = 0; i < s->reactor_count; i++) {
 		if (i < s->started)
 			reactor_join(s->reactors[i]);
@@ -211,6 +212,8 @@ int server_start(struct server *s, const struct poolconf *conf, void *area, int 
 		err = start_reactors(s);
 	if (!err)
 		err = open_pool(s, area);
+	if (!err)
+		err = workers_create(1, "flush", &s->flushers);
 	if (!err) {
 		err = -pthread_create(&s->closer, NULL, closer_main, s);
 		s->has_closer = !err;
@@ -482,6 +485,7 @@ static int make_session(struct volume *v, const struct mount_request *m, struct 
 	int err = -ENOMEM;
 
 	v->ops.scratch = malloc(OPS_SCRATCH_BYTES);
+	v->ops.flushers = v->server->flushers;
 	if (v->ops.scratch)
 		err = session_create(v->requests, m->fd, &v->server->session_ops, &options, v,
 				     session);

@@ -63,6 +63,7 @@ struct server {
 	struct request_pool *requests[SERVER_REACTORS_MAX]; /* of the reactor with the same index */
 	unsigned reactor_count, started;
 	struct session_ops session_ops;
+	struct workers *flushers;
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;        /* something of the following changed */

@@ -80,6 +80,7 @@ void session_destroy(struct session *s);
 void *session_arg(const struct session *s);
 const char *session_name(const struct session *s);
 uint32_t session_number(const struct session *s);
+struct reactor *session_reactor(const struct session *s);
 bool session_writeback(const struct session *s);
 bool session_parallel_dio(const struct session *s);
 bool session_setxattr_ext(const struct session *s); /* struct fuse_setxattr_in has its longer form */
@@ -94,6 +95,12 @@ struct request *session_take(struct session *s, fuse_req_t fuse);
 #define SESSION_IOV_MAX 1000
 int session_reply(struct request *r, int error, const struct iovec *iov, unsigned iovcnt);
 int session_reply_buf(struct request *r, const void *buf, size_t len);
+
+/*
+ * Have the kernel write back what it has dirty of a file from an offset on (length 0: to the end), and drop it from its cache. Sleeps until
+ * the writes were answered, so: any thread but a reactor's, while a request of the session is not answered.
+ */
+void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64_t length);
 
 /* A request without an answer (FORGET) was handled. */
 void session_reply_none(struct request *r);

@@ -184,6 +184,35 @@ static void mmap_of_hole(struct t *t)
 	ops_see_content(t, "f");
 }
 
+/* What was stored into a hole is data at once, for programs that copy only what is said to be data. */
+static void mmap_hole_is_data(struct t *t)
+{
+	int fd = FD(open("f", O_RDWR | O_CREAT, 0644));
+	uint8_t *a, got[3];
+	struct stat st;
+
+	OK(ftruncate(fd, SIZE));
+	a = map_file(t, fd, PROT_READ | PROT_WRITE, MAP_SHARED);
+	if (ops_option("writeback")) { /* there all is data */
+		RET(0, lseek(fd, 0, SEEK_DATA));
+		return;
+	}
+	ERR(ENXIO, lseek(fd, 0, SEEK_DATA));
+	memset(a + 65536, 0x6d, 5000);
+	OK(fstat(fd, &st));
+	TRUE(st.st_blocks > 0); /* tar -S saves nothing of a file without blocks */
+	RET(65536, lseek(fd, 0, SEEK_DATA));
+	RET(65536 + 5, lseek(fd, 65536 + 5, SEEK_DATA));
+	RET(65536 + 8192, lseek(fd, 65536, SEEK_HOLE));
+	ERR(ENXIO, lseek(fd, 65536 + 8192, SEEK_DATA));
+	a[SIZE - 1] = 1;
+	RET(SIZE - 4096, lseek(fd, 65536 + 8192, SEEK_DATA));
+	a[65537] = 0x6e; /* mapped as before */
+	RET(3, pread(fd, got, 3, 65536));
+	TRUE(got[0] == 0x6d && got[1] == 0x6e);
+	ops_see_content(t, "f");
+}
+
 static void mmap_and_punch(struct t *t)
 {
 	int fd = ops_file(t, "f", SIZE, 1);
@@ -277,6 +306,7 @@ const struct op_case ops_mmap[] = {
 	{"mmap_after_truncate_down", mmap_after_truncate_down, 0},
 	{"mmap_after_open_trunc", mmap_after_open_trunc, 0},
 	{"mmap_of_hole", mmap_of_hole, 0},
+	{"mmap_hole_is_data", mmap_hole_is_data, 0},
 	{"mmap_and_punch", mmap_and_punch, 0},
 	{"mmap_outlives_the_name", mmap_outlives_the_name, 0},
 	{"mmap_two_processes", mmap_two_processes, 0},
