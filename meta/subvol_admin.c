@@ -389,10 +389,14 @@ static int shrink_open(struct op *op, void *arg)
 {
 	struct subvol *sv = op->sv;
 	struct limits *l = arg;
+	int r;
 
 	if (atomic_load(&sv->held_blocks) && below_use(l, atomic_load(&sv->used_blocks), 0) &&
 	    data_sync_all(op) == META_WAIT)
 		return META_WAIT;
+	r = gather_settle(op); /* changes of names, too, come before the record */
+	if (r)
+		return r;
 	if (below_use(l, atomic_load(&sv->used_blocks), atomic_load(&sv->used_inodes)))
 		return -EBUSY;
 	subvol_set_limits(sv, l->blocks < sv->rec.size_blocks ? l->blocks : sv->rec.size_blocks,

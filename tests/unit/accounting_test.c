@@ -186,6 +186,33 @@ START_TEST(lower_limit_holds_over_a_crash)
 }
 END_TEST
 
+/* The same for inodes: what was removed is not in the database yet. */
+START_TEST(lower_inode_limit_holds_over_a_crash)
+{
+	struct rig rig;
+	uint64_t ino[10];
+	char name[16];
+
+	rig_make(&rig, NULL);
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		ino[i] = rig_create(&rig, name);
+	}
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	for (unsigned i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		rig_unlink(&rig, name);
+		rig_forget(&rig, ino[i]);
+	}
+	while (reaper_busy(rig.sv))
+		reactor_run_once(rig.reactor, 1000000);
+	ck_assert_int_eq(subvol_resize(rig.pool, "vol", 0, 1, NULL, 0), 0);
+	check_cut(&rig, "after the resize");
+	rig_check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
 /* Space that a thin subvolume gave back is promised to another, and that is durable first. */
 START_TEST(claims_hold_over_a_crash)
 {
@@ -748,6 +775,7 @@ int main(void)
 
 	add(suite, "limit", limit_holds_over_a_crash, 2);
 	add(suite, "lower", lower_limit_holds_over_a_crash, 1);
+	add(suite, "lower_inodes", lower_inode_limit_holds_over_a_crash, 1);
 	add(suite, "claims", claims_hold_over_a_crash, 1);
 	add(suite, "direct", full_pool_takes_many_direct_writes, 1);
 	add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
