@@ -163,8 +163,8 @@ void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 	out.st.bavail = out.st.bfree;
 	if (c->volume->thin) {
 		pool_stats(subvol_pool(sv), &pool);
-		if (pool.free_blocks < out.st.bavail)
-			out.st.bavail = pool.free_blocks;
+		if (pool.unclaimed_blocks < out.st.bavail)
+			out.st.bavail = pool.unclaimed_blocks;
 	}
 	call_reply(c, &out, sizeof(out));
 }

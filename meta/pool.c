@@ -121,6 +121,8 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 {
 	struct metafs_stats mf;
 	struct space_stats space;
+	const int64_t unclaimed = (int64_t)pool_capacity(pool) - (int64_t)atomic_load(&pool->reserved_blocks) -
+				  atomic_load(&pool->loose_blocks);
 
 	metafs_stats(pool->metafs, &mf);
 	space_get_stats(pool->space, &space);
@@ -128,6 +130,7 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 		.data_blocks = space.total,
 		.free_blocks = space.free,
 		.reserved_blocks = atomic_load(&pool->reserved_blocks),
+		.unclaimed_blocks = unclaimed > 0 ? (uint64_t)unclaimed : 0,
 		.meta_bytes = mf.share_bytes,
 		.meta_free_bytes = mf.free_bytes,
 		.dirty_cap_blocks = dirty_slots(pool->dirty),

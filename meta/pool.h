@@ -57,6 +57,7 @@ struct pool_stats {
 	char name[64];
 	uint8_t uuid[16];
 	uint64_t data_blocks, free_blocks, reserved_blocks; /* data space; claims of reserved subvolumes */
+	uint64_t unclaimed_blocks; /* what all thin subvolumes together may still take */
 	uint64_t meta_bytes, meta_free_bytes;
 	uint64_t dirty_blocks, dirty_cap_blocks;
 	uint64_t commits, checksum_errors, io_errors;

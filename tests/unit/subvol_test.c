@@ -145,7 +145,7 @@ START_TEST(thin_ones_share)
 	struct pool_stats st;
 	struct inode_attr f;
 	char data[65536];
-	uint64_t written = 0;
+	uint64_t written = 0, left;
 	int64_t r;
 
 	/* Most of the pool is claimed: the thin one gets what is left, and the reserved one can always be filled. */
@@ -156,11 +156,15 @@ START_TEST(thin_ones_share)
 	ck_assert_int_eq(subvol_close(fx.sv), 0);
 	ck_assert_int_eq(subvol_open(fx.pool, "thin", false, &fx.sv), 0);
 	ck_assert_int_eq(fx_create(&fx, ROOT, "f", S_IFREG, &f), 0);
+	pool_stats(fx.pool, &st);
+	left = st.unclaimed_blocks;
 	while ((r = fx_write(&fx, f.ino, written, data, sizeof(data), 0)) == (int64_t)sizeof(data))
 		written += sizeof(data);
 	ck_assert_int_eq(r, -ENOSPC);
 	ck_assert_uint_lt(written, 4 * MIB);
 	pool_stats(fx.pool, &st);
+	ck_assert_uint_eq(st.unclaimed_blocks, left - written / 4096);
+	ck_assert_uint_lt(st.unclaimed_blocks, sizeof(data) / 4096);
 	ck_assert_int_eq(create("more", 4 * MIB, false), -ENOSPC);
 }
 END_TEST
