@@ -25,6 +25,7 @@
  */
 
 #define BATCH 32               /* requests read in one call of the source */
+#define SUBMIT_EARLY 8         /* device requests that end a batch: the device should not wait for the rest of it */
 #define PROBE_MIN_NS 200000u
 #define PROBE_MAX_NS 20000000u
 #define MAX_BACKGROUND 128u
@@ -389,8 +390,7 @@ static bool on_source(struct reactor *r, struct reactor_source *source)
 	struct session *s = (void *)((char *)source - offsetof(struct session, source));
 	bool any = false;
 
-	(void)r;
-	for (int i = 0; i < BATCH && receive(s); i++)
+	for (int i = 0; i < BATCH && reactor_prepared(r) < SUBMIT_EARLY && receive(s); i++)
 		any = true;
 	return any;
 }

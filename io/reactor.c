@@ -215,6 +215,11 @@ struct io_uring_sqe *reactor_get_sqe(struct reactor *r)
 	return sqe;
 }
 
+unsigned reactor_prepared(const struct reactor *r)
+{
+	return io_uring_sq_ready(&r->ring);
+}
+
 void reactor_start_sqe(struct reactor *r, struct io_uring_sqe *sqe, struct reactor_op *op)
 {
 	io_uring_sqe_set_data(sqe, op);

@@ -82,6 +82,9 @@ bool reactor_on_thread(const struct reactor *r);
 
 #define ASSERT_ON_REACTOR(r) assert(reactor_on_thread(r))
 
+/* Requests that are prepared and will be handed to the kernel at the end of the iteration. */
+unsigned reactor_prepared(const struct reactor *r);
+
 /* CLOCK_MONOTONIC as of the start of this iteration (outside of one: now). Reactor thread. */
 uint64_t reactor_now_ns(const struct reactor *r);
 
