@@ -363,6 +363,9 @@ static bool is_mounted_fuse(int fd)
 	return read(fd, &byte, 1) >= 0 || errno != EPERM;
 }
 
+/* What a sequential reader of the page cache has on its way: enough to keep the device busy while the first is copied. */
+#define READ_AHEAD_REQUESTS 4
+
 static json_t *mount_reply(struct server *s, const char *subvolume)
 {
 	char options[160];
@@ -373,7 +376,7 @@ static json_t *mount_reply(struct server *s, const char *subvolume)
 		 REQUEST_DATA_MAX);
 	return reply_ok(json_pack("{s:s,s:o,s:s,s:i}", "mount_options", options, "source", source,
 				  "type", "fuse.nvfs", "read_ahead_kb",
-				  (int)(REQUEST_DATA_MAX / 1024)));
+				  READ_AHEAD_REQUESTS * (int)(REQUEST_DATA_MAX / 1024)));
 }
 
 static json_t *mount_subvolume(struct context *c)

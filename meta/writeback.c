@@ -20,7 +20,7 @@
 #include "meta/data_internal.h"
 
 #define CYCLES_MAX 64u
-#define BUFFERS_BYTES ((size_t)16 << 20)
+#define BUFFERS_BYTES ((size_t)32 << 20) /* of address space: of what was never needed, one page a MiB */
 #define BUCKETS_FIRST 1024u
 #define COMMIT_MS_DEFAULT 4000u
 #define MAP_CACHE_DEFAULT ((uint64_t)64 << 20)

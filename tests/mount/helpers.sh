@@ -20,7 +20,7 @@ type_and_defaults() {
 	[[ $options == *nosuid* && $options == *nodev* ]] || { echo "$options"; return 1; }
 	local bdi
 	bdi=/sys/class/bdi/$(mountpoint -d "$WORK/mnt")/read_ahead_kb
-	[ ! -e "$bdi" ] || same "$(cat "$bdi")" 1024
+	[ ! -e "$bdi" ] || same "$(cat "$bdi")" 4096
 	same "$(df --output=size -B1M "$WORK/mnt" | tail -1 | tr -d ' ')" 64
 	umount "$WORK/mnt"
 	fails mountpoint -q "$WORK/mnt"
