@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The reaper of cuts: takes the hidden records of a truncation off, STEP_CHUNKS at a time, each step in a cycle of
+ * The reaper of cuts: takes the hidden records off, STEP_CHUNKS at a time, each step in a cycle of
  * the file, and the cut's own record with the last one. One file at a time; it waits like everybody else for the cycle and the
  * direct writes of the file. What an earlier life left is found by a scan at the start.
  */
@@ -57,7 +57,7 @@ static struct file *reap_choose(struct cutter *r)
 	struct file *f;
 
 	DL_FOREACH2(r->data->cut_files, f, cut_next)
-		if (!f->drop && !f->inode->deleted && cut_to_reap(f))
+		if (!f->drop && !f->inode->deleted && !f->zeroing && cut_to_reap(f))
 			return f;
 	return NULL;
 }
@@ -121,7 +121,7 @@ static int reap(struct cutter *r)
 				r->putting = false;
 			continue;
 		}
-		if (!f || f->drop || !cut_to_reap(f)) {
+		if (!f || f->drop || f->zeroing || !cut_to_reap(f)) {
 			r->file = f = reap_choose(r);
 			r->cut = 0;
 			r->putting = false;
@@ -185,7 +185,7 @@ bool cuts_under_way(const struct data *d, uint64_t moment)
 	if (d->cutter->busy && d->cutter->nleft)
 		return true;
 	DL_FOREACH2(d->cut_files, f, cut_next)
-		if (!f->inode->deleted && cut_under_way(d, f, moment))
+		if (!f->inode->deleted && !f->zeroing && cut_under_way(d, f, moment))
 			return true;
 	return false;
 }

@@ -154,7 +154,7 @@ static inline uint64_t block_up(uint64_t bytes)
 
 enum file_list { FILE_CLEAN, FILE_DIRTY, FILE_RUNNING, FILE_FAILED };
 
-/* A truncation whose records are still there. */
+/* Chunks that were cleared, and whose records are still there. */
 struct cut {
 	uint64_t sequence, first, end; /* chunks */
 	bool put;                      /* `T` is in RocksDB */
@@ -187,6 +187,7 @@ struct file {
 	uint64_t front_blocks;   /* dirty, not under write-back */
 	struct cut *cuts;
 	bool has_cuts, cuts_known;
+	unsigned zeroing;        /* fallocate() is at turning hidden blocks into promised ones: they are not given back */
 
 	uint64_t since;          /* sequence of the oldest change that no cycle took; 0: none */
 	struct cycle *cycle;
@@ -453,11 +454,12 @@ enum data_stage {
 int each_chunk(struct file *f, uint64_t first, uint64_t end, int (*fn)(void *arg, struct chunk *c), void *arg);
 
 /*
- * Bytes [from, to) are to become zeros: whole blocks become holes, parts of blocks are zeroed in dirty blocks. The chunks of the range
- * are in memory, the file is exclusive. inputs: 0, META_WAIT, -errno; then do, which cannot fail.
+ * Bytes [from, to), from < to, become zeros: whole blocks become holes, parts of blocks are zeroed in dirty blocks. The file is
+ * exclusive. to UINT64_MAX: up to the end of all that it has. keep: whole blocks that are charged stay so, as promised ones, or hidden
+ * by a cut. 0, or RANGE_CUT when there is a cut; META_WAIT, -errno. All of it or nothing, also over a crash.
  */
-int clear_inputs(struct op *op, struct file *f, uint64_t from, uint64_t to);
-void clear_do(struct op *op, struct file *f, uint64_t from, uint64_t to);
+#define RANGE_CUT 1
+int range_clear(struct op *op, struct file *f, uint64_t from, uint64_t to, bool keep);
 
 /* Drop what a chunk has in mask, dirty or mapped, and its charges. chunk_edit() was called where something is mapped. */
 void chunk_clear(struct chunk *c, uint64_t mask);

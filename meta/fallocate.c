@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fallocate(2), in steps of STEP_CHUNKS: each is one handler, and leaves a file that is right as it is. A
- * refusal for space is given before the first step where the whole range could not fit.
+ * fallocate(2). What is punched or zeroed is cleared in one handler. Space is promised in steps of STEP_CHUNKS: each leaves a file that
+ * is right as it is. A refusal for space is given before the first step where the whole range could not fit.
  */
 #include "config.h"
 
@@ -10,6 +10,10 @@
 #include <linux/falloc.h>
 
 #include "meta/data_internal.h"
+
+/* In op->steps. */
+#define STEP_CLEARED 1u
+#define STEP_ZEROING 2u /* by a cut */
 
 /* The step that begins at `from`: its end in bytes. */
 static uint64_t step_end(uint64_t from, uint64_t to)
@@ -25,15 +29,22 @@ static uint64_t step_end(uint64_t from, uint64_t to)
 static int allocate_inputs(struct op *op, struct file *f, uint64_t first, uint64_t end, uint64_t *fresh)
 {
 	struct span s = span_blocks(first, end);
+	struct chunk *c;
+	int r;
 
+	while (span_next(&s)) {
+		r = chunk_get(op, f, s.chunk, &c);
+		if (r)
+			return r;
+	}
+	s = span_blocks(first, end);
 	*fresh = 0;
+	/* From here on without a wait until it is charged: what a hidden chunk gives back is for those in its place. */
 	while (span_next(&s)) {
 		uint64_t lacks;
-		struct chunk *c;
-		int r = chunk_get(op, f, s.chunk, &c);
 
-		if (!r)
-			r = chunk_unhide(c);
+		c = chunk_peek(f, s.chunk);
+		r = chunk_unhide(c);
 		if (r)
 			return r;
 		lacks = span_mask(&s) & ~chunk_charged(c);
@@ -100,30 +111,50 @@ static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
 
 /* ---- The steps ---- */
 
-static int clear_step(struct op *op, struct file *f, uint64_t from, uint64_t to)
+/* What punching and zeroing have of their own. Once in an op: what is written to the range between later steps stays. */
+static int clear(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
 {
-	uint64_t next;
-	int r = chunk_load(op, f, from / CHUNK_BYTES, (to - 1) / CHUNK_BYTES + 1, STEP_CHUNKS + 2, &next);
+	bool zero = !(mode & FALLOC_FL_PUNCH_HOLE);
+	int r = zero ? spill(op, f) : 0;
 
 	if (!r)
-		r = clear_inputs(op, f, from, to);
-	if (!r)
-		clear_do(op, f, from, to);
-	return r;
+		r = range_clear(op, f, from, to, zero);
+	if (r < 0)
+		return r;
+	op->steps |= STEP_CLEARED;
+	if (zero && r == RANGE_CUT) {
+		op->steps |= STEP_ZEROING;
+		f->zeroing++;
+	}
+	file_touch(f);
+	return 0;
 }
 
-static int step(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
+/* The op ends: the reaper may have what is left of the cut. */
+static void zeroing_end(struct op *op, struct file *f)
 {
-	bool punch = mode & FALLOC_FL_PUNCH_HOLE;
-	int r = 0;
+	if (!(op->steps & STEP_ZEROING))
+		return;
+	op->steps &= ~STEP_ZEROING;
+	f->zeroing--;
+	cutter_wake(f->data);
+}
 
-	if (!punch)
-		r = spill(op, f);
-	if (!r && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
-		r = clear_step(op, f, from, to);
-	if (!r && !punch)
+static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
+{
+	int r = spill(op, f);
+
+	if (!r)
 		r = allocate_step(op, f, block_down(from), block_up(to));
-	return r;
+	if (r)
+		return r;
+	if (!(mode & FALLOC_FL_KEEP_SIZE) && f->size < to)
+		f->size = to;
+	file_touch(f);
+	file_changed(f);
+	if (f->changed_count >= CHANGED_MAX)
+		writeback_flush(f->data, f->since);
+	return 0;
 }
 
 static int check_arguments(const struct op *op, int mode, uint64_t offset, uint64_t len)
@@ -139,15 +170,6 @@ static int check_arguments(const struct op *op, int mode, uint64_t offset, uint6
 	return op->stage == STAGE_START ? data_writable(op->sv) : 0;
 }
 
-/* The part of a punch in which there can be anything: it ends where the file's records do. */
-static uint64_t punch_skip(struct op *op, struct file *f, uint64_t from, uint64_t to, int *error)
-{
-	uint64_t next, first = from / CHUNK_BYTES, end = (to - 1) / CHUNK_BYTES + 1;
-
-	*error = chunk_load(op, f, first, end, STEP_CHUNKS, &next);
-	return *error || next == end ? to : next * CHUNK_BYTES;
-}
-
 int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint64_t len)
 {
 	uint64_t end = offset + len, from, to;
@@ -158,24 +180,21 @@ int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint6
 		r = file_get(op, ino, &f);
 	if (!r)
 		r = file_exclusive(op, f);
-	if (!r && op->stage == STAGE_START && !(mode & FALLOC_FL_PUNCH_HOLE))
+	if (!r && op->stage == STAGE_START && !op->steps && !(mode & FALLOC_FL_PUNCH_HOLE))
 		r = allocate_check(op, f, block_up(end) - block_down(offset));
-	if (r)
+	if (!r && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) && !(op->steps & STEP_CLEARED))
+		r = clear(op, f, mode, offset, end);
+	if (r || mode & FALLOC_FL_PUNCH_HOLE)
 		return r;
 	from = op->stage == STAGE_STEPS ? op->moment : offset;
-	to = mode & FALLOC_FL_PUNCH_HOLE ? punch_skip(op, f, from, end, &r) : step_end(from, end);
-	if (!r)
-		r = step(op, f, mode, from, to);
-	if (r)
+	to = step_end(from, end);
+	r = promise(op, f, mode, from, to);
+	if (r == META_WAIT)
 		return r;
-	file_touch(f);
-	if (!(mode & FALLOC_FL_KEEP_SIZE) && f->size < to)
-		f->size = to;
-	file_changed(f);
-	if (f->changed_count >= CHANGED_MAX)
-		writeback_flush(f->data, f->since);
-	if (to == end)
-		return 0;
+	if (r || to == end) {
+		zeroing_end(op, f);
+		return r;
+	}
 	op->stage = STAGE_STEPS;
 	op->moment = to;
 	return op_again(op, 0);

@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Clearing ranges of a file: what truncation, punching and zeroing have in common. */
+/*
+ * Clearing ranges of a file: what truncation, punching and zeroing have in common. One handler does all of it, so it is whole after any
+ * crash. When more than STEP_CHUNKS records would have to be read for that, the whole chunks of the range get a *cut*: it hides their
+ * records, enters RocksDB with the file's next batch, and the reaper (cuts.c) drops the records in batches.
+ */
 #include "config.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
 
@@ -36,18 +41,28 @@ struct clear {
 	struct op_io *io;
 	uint64_t from, to;
 	uint64_t first, end; /* whole blocks */
+	uint64_t first_chunk, end_chunk; /* with blocks of the range */
+	bool keep;           /* what is charged of the range stays so, as promised blocks */
+	struct cut *cut;     /* of these chunks, or NULL */
 	unsigned slots;
 };
 
-static struct clear clear_of(struct op *op, struct file *f, uint64_t from, uint64_t to)
+static struct clear clear_of(struct file *f, uint64_t from, uint64_t to)
 {
-	struct clear cl = { .f = f, .io = op->io, .from = from, .to = to };
+	struct clear cl = { .f = f, .from = from, .to = to };
 
 	cl.first = block_up(from);
 	cl.end = to >= f->size ? block_up(to) : block_down(to); /* beyond the end of the file there is nothing to keep */
 	if (cl.end < cl.first)
 		cl.end = cl.first;
+	cl.first_chunk = from / CHUNK_BYTES;
+	cl.end_chunk = to == UINT64_MAX ? CHUNK_LAST + 1 : (to - 1) / CHUNK_BYTES + 1;
 	return cl;
+}
+
+static bool in_cut(const struct clear *cl, const struct chunk *c)
+{
+	return cl->cut && c->no >= cl->cut->first && c->no < cl->cut->end;
 }
 
 static uint64_t clear_mask(const struct clear *cl, const struct chunk *c)
@@ -96,6 +111,8 @@ static int clear_chunk_inputs(void *arg, struct chunk *c)
 
 	if (c->hidden)
 		return 0;
+	if (in_cut(cl, c))
+		return cl->keep && chunk_dirty(c) ? chunk_edit(c) : 0;
 	for (uint64_t left = part; left && r >= 0; left &= left - 1) {
 		const void *data;
 
@@ -106,29 +123,51 @@ static int clear_chunk_inputs(void *arg, struct chunk *c)
 	cl->slots += mask_count(part & ~c->front_mask) + mask_count(others);
 	if (r >= 0 && (part || others))
 		r = front_need(c);
-	if (r >= 0 && c->map.mapped & whole) {
+	if (r >= 0 && (cl->keep ? chunk_charged(c) : c->map.mapped) & whole) {
 		file_changed(c->file);
 		r = chunk_edit(c);
 	}
 	return r < 0 ? r : 0;
 }
 
-int clear_inputs(struct op *op, struct file *f, uint64_t from, uint64_t to)
+/* A cut for the whole chunks of the range; those at its ends are in memory then. */
+static int clear_cut(struct op *op, struct clear *cl)
 {
-	struct clear cl;
-	int r;
+	struct chunk *c;
+	int r = cl->from % CHUNK_BYTES ? chunk_get(op, cl->f, cl->first_chunk, &c) : 0;
 
-	if (from >= to)
-		return 0;
-	if (!op_io_get(op))
+	if (!r && cl->to != UINT64_MAX && cl->to % CHUNK_BYTES)
+		r = chunk_get(op, cl->f, cl->end_chunk - 1, &c);
+	if (r)
+		return r;
+	cl->cut = malloc(sizeof(*cl->cut));
+	if (!cl->cut)
 		return -ENOMEM;
-	wants_restart(op->io);
-	cl = clear_of(op, f, from, to);
-	r = each_chunk(f, block_down(from) >> CHUNK_SHIFT, to == UINT64_MAX ? CHUNK_LAST + 1 : (to - 1) / CHUNK_BYTES + 1,
-		       clear_chunk_inputs, &cl);
+	*cl->cut = (struct cut){
+		.first = cl->first_chunk + !!(cl->from % CHUNK_BYTES),
+		.end = cl->to == UINT64_MAX ? CUT_TO_END : cl->to / CHUNK_BYTES,
+	};
+	return 0;
+}
+
+/* All that the change needs: 0, META_WAIT, -errno. */
+static int clear_inputs(struct op *op, struct clear *cl)
+{
+	uint64_t next;
+	int r = chunk_load(op, cl->f, cl->first_chunk, cl->end_chunk, STEP_CHUNKS, &next);
+
+	if (!r && next != cl->end_chunk)
+		r = clear_cut(op, cl);
+	if (r)
+		return r;
+	cl->io = op_io_get(op);
+	if (!cl->io)
+		return -ENOMEM;
+	wants_restart(cl->io);
+	r = each_chunk(cl->f, cl->first_chunk, cl->end_chunk, clear_chunk_inputs, cl);
 	if (!r)
-		r = fetch_start(op, f);
-	return r ? r : slots_take(op, cl.slots);
+		r = fetch_start(op, cl->f);
+	return r ? r : slots_take(op, cl->slots);
 }
 
 void chunk_clear(struct chunk *c, uint64_t mask)
@@ -158,17 +197,57 @@ static void clear_part(struct clear *cl, struct chunk *c, unsigned block)
 	front_seal(c, block, file_changed(c->file));
 }
 
+/* Blocks that are charged become promised ones. chunk_edit() was called. */
+static void chunk_zero(struct chunk *c, uint64_t mask)
+{
+	uint64_t charged = c->hidden ? 0 : chunk_charged(c) & mask;
+
+	if (!charged)
+		return;
+	front_drop(c, mask);
+	chunk_unmap(c, mask);
+	if (c->no == 0 && mask & 1 && c->file->is_inline)
+		file_drop_inline(c->file);
+	blockmap_set_unwritten(&c->map, charged);
+	c->file->mapped += mask_count(charged);
+}
+
+static void clear_whole(const struct clear *cl, struct chunk *c, uint64_t mask)
+{
+	if (cl->keep)
+		chunk_zero(c, mask);
+	else
+		chunk_clear(c, mask);
+}
+
+/* A chunk that lies wholly in the cut. */
+static void cut_chunk(const struct clear *cl, struct chunk *c)
+{
+	uint64_t only_dirty = chunk_dirty(c) & ~c->map.mapped;
+
+	if (c->changed || !c->map.mapped) {
+		clear_whole(cl, c, BLOCKMAP_ALL);
+	} else if (!c->hidden) {
+		/* What is mapped stays counted until the reaper comes. */
+		front_drop(c, c->front_mask);
+		file_uncharge(c->file, mask_count(only_dirty));
+		c->hidden = true;
+	}
+}
+
 static int clear_chunk(void *arg, struct chunk *c)
 {
 	struct clear *cl = arg;
 	uint64_t whole = clear_mask(cl, c), part = partial_mask(cl, c);
 
-	if (c->hidden)
+	if (in_cut(cl, c))
+		cut_chunk(cl, c);
+	if (c->hidden || in_cut(cl, c))
 		return 0;
 	front_companions(c, whole | part, cl->io);
 	for (uint64_t left = part; left; left &= left - 1)
 		clear_part(cl, c, (unsigned)__builtin_ctzll(left));
-	chunk_clear(c, whole);
+	clear_whole(cl, c, whole);
 	return 0;
 }
 
@@ -190,14 +269,32 @@ static void clear_inline(struct clear *cl)
 	file_uncharge(f, 1);
 }
 
-void clear_do(struct op *op, struct file *f, uint64_t from, uint64_t to)
+static void cut_enter(struct file *f, struct cut *cut)
 {
-	struct clear cl = clear_of(op, f, from, to);
+	bool had = f->cuts;
 
-	if (from >= to)
-		return;
+	cut->sequence = file_changed(f);
+	cut->next = f->cuts;
+	f->cuts = cut;
+	if (!had)
+		cuts_enter(f);
+}
+
+int range_clear(struct op *op, struct file *f, uint64_t from, uint64_t to, bool keep)
+{
+	struct clear cl = clear_of(f, from, to);
+	int r;
+
+	cl.keep = keep;
+	r = clear_inputs(op, &cl);
+	if (r) {
+		free(cl.cut);
+		return r;
+	}
 	file_changed(f);
 	clear_inline(&cl);
-	each_chunk(f, block_down(from) >> CHUNK_SHIFT, to == UINT64_MAX ? CHUNK_LAST + 1 : (to - 1) / CHUNK_BYTES + 1,
-		   clear_chunk, &cl);
+	each_chunk(f, cl.first_chunk, cl.end_chunk, clear_chunk, &cl);
+	if (cl.cut)
+		cut_enter(f, cl.cut);
+	return cl.cut ? RANGE_CUT : 0;
 }

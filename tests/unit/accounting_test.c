@@ -382,6 +382,267 @@ START_TEST(times_leave_cuts_alone)
 }
 END_TEST
 
+/* What a file of one block in each chunk is after a cut of the power: all of the range is as before, or all of it is zeros. */
+static void check_whole(struct rig *rig, unsigned n, uint64_t chunks, uint64_t from, uint64_t to)
+{
+	uint8_t got[BLOCK], old[BLOCK];
+	uint64_t a, kept = 0, zeroed = 0, partial[2] = { from / CHUNK_BYTES, to / CHUNK_BYTES };
+
+	memset(old, 5, sizeof(old));
+	a = rig_lookup(rig, "a");
+	for (uint64_t i = 0; i < chunks; i++) {
+		ck_assert_int_eq(rig_read(rig, a, i * CHUNK_BYTES, got, BLOCK), (ssize_t)BLOCK);
+		if (i < partial[0] || i > partial[1]) {
+			ck_assert_mem_eq(got, old, BLOCK);
+			continue;
+		}
+		/* The range begins and ends in a block. */
+		ck_assert_int_eq(got[0], i == partial[0] ? 5 : got[BLOCK / 2 - 1]);
+		ck_assert_int_eq(got[BLOCK - 1], i == partial[1] ? 5 : got[BLOCK / 2]);
+		kept += got[i == partial[1] ? 0 : BLOCK - 1] == 5;
+		zeroed += got[i == partial[1] ? 0 : BLOCK - 1] == 0;
+	}
+	ck_assert_msg(!kept || !zeroed, "state %u: %llu chunks as they were, %llu zeroed", n, (unsigned long long)kept,
+		      (unsigned long long)zeroed);
+	ck_assert_uint_eq(kept + zeroed, partial[1] - partial[0] + 1);
+	rig_check(rig);
+}
+
+/* Punching and zeroing of more chunks than one handler reads, with a timer that puts what there is in between. */
+START_TEST(large_range_is_cleared_as_a_whole)
+{
+	struct rig_options options = { .device_bytes = 512 * MIB, .size_bytes = 320 * MIB, .commit_ms = 1 };
+	const uint64_t chunks = 1250, from = 10 * CHUNK_BYTES + BLOCK / 2, to = 1240 * CHUNK_BYTES + BLOCK / 2;
+	const int mode = (_i ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) | FALLOC_FL_KEEP_SIZE;
+	struct rig_call clear = { 0 };
+	struct rig rig, cut;
+	uint64_t a;
+
+	memset(block, 5, sizeof(block));
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	scatter(&rig, a, chunks);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	states_begin(&rig, 1);
+	rig_start_fallocate(&rig, &clear, a, mode, from, to - from);
+	while (!clear.done || file_of(&rig, a)->cuts) {
+		reactor_run_once(rig.reactor, 1000000);
+		pool_commit_wait(rig.pool);
+	}
+	ck_assert_int_eq(clear.result, 0);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	sim_set_step_hook(rig.dev[0], NULL, NULL);
+	ck_assert_uint_gt(atomic_load(&states.count), 1);
+	for (unsigned i = 0; i < STATES_MAX; i++) {
+		if (!states.dev[i])
+			continue;
+		check_device(states.dev[i], "while the range was cleared");
+		cut = (struct rig){ .options = options, .devices = 1, .dev[0] = states.dev[i] };
+		ck_assert_int_eq(rig_open(&cut), 0);
+		check_whole(&cut, i, chunks, from, to);
+		rig_free(&cut);
+	}
+	check_whole(&rig, STATES_MAX, chunks, from, to);
+	if (_i)
+		ck_assert_uint_ge(rig_used(&rig), 1230 * CHUNK_BLOCKS);
+	else
+		ck_assert_uint_eq(rig_used(&rig), 1 + chunks - 1229);
+	rig_free(&rig);
+}
+END_TEST
+
+#define ZEROED UINT64_C(5000)
+
+/* Zeroing what is allocated needs nothing: nobody else gets the blocks meanwhile. */
+START_TEST(zeroing_keeps_its_blocks)
+{
+	struct rig_options options = { .device_bytes = 2048 * MIB, .size_bytes = ZEROED * CHUNK_BYTES + BLOCK, .commit_ms = 1 };
+	struct rig_call zero = { 0 };
+	struct rig rig;
+	uint64_t a, b;
+
+	memset(block, 5, sizeof(block));
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	b = rig_create(&rig, "b");
+	ck_assert_int_eq(rig_fallocate(&rig, a, 0, 0, ZEROED * CHUNK_BYTES), 0);
+	for (uint64_t i = 0; i < ZEROED; i += _i ? 1 : 300)
+		ck_assert_int_eq(rig_write(&rig, a, i * CHUNK_BYTES, block, 4 * BLOCK, 0), 4 * (ssize_t)BLOCK);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	b = rig_lookup(&rig, "b");
+	ck_assert_int_eq(rig_write(&rig, a, 700 * CHUNK_BYTES, block, BLOCK, 0), BLOCK);
+	rig_start_fallocate(&rig, &zero, a, FALLOC_FL_ZERO_RANGE, 0, ZEROED * CHUNK_BYTES);
+	while (!zero.done) {
+		reactor_run_once(rig.reactor, 1000000);
+		ck_assert_int_eq(rig_write(&rig, b, 0, block, 1, 0), -ENOSPC);
+	}
+	ck_assert_int_eq(zero.result, 0);
+	ck_assert_int_eq(rig_write(&rig, b, 0, block, 1, 0), -ENOSPC);
+	ck_assert_uint_eq(rig_used(&rig), ZEROED * CHUNK_BLOCKS + 1);
+	ck_assert_int_eq(rig_read(&rig, a, 700 * CHUNK_BYTES, block, MIB), MIB);
+	for (unsigned i = 0; i < MIB; i++)
+		ck_assert_int_eq(block[i], 0);
+	rig_fsync(&rig, a);
+	cutter_settle(&rig);
+	check_cut(&rig, "after the zeroing");
+	rig_check(&rig);
+	ck_assert_uint_eq(rig_used(&rig), ZEROED * CHUNK_BLOCKS + 1);
+	rig_free(&rig);
+}
+END_TEST
+
+/* ---- A file of many chunks against a model ---- */
+
+#define WIDE 2600u
+
+struct wide {
+	struct rig rig;
+	uint64_t ino;
+	unsigned seed, size; /* of the file, in chunks */
+	uint8_t first[WIDE]; /* what the first block of each chunk has */
+};
+
+static unsigned rnd(struct wide *w, unsigned n)
+{
+	w->seed = w->seed * 1103515245u + 12345u;
+	return (w->seed >> 8) % n;
+}
+
+static void wide_verify(struct wide *w, struct rig *rig, uint64_t ino)
+{
+	struct inode_attr attr;
+	uint8_t got[BLOCK];
+
+	rig_attr(rig, ino, &attr);
+	ck_assert_uint_eq(attr.size_bytes, w->size * CHUNK_BYTES);
+	for (unsigned i = 0; i < w->size; i++) {
+		ck_assert_int_eq(rig_read(rig, ino, i * CHUNK_BYTES, got, BLOCK), (ssize_t)BLOCK);
+		if (got[0] != w->first[i] || memcmp(got, got + 1, BLOCK - 1))
+			ck_abort_msg("chunk %u: %u, not %u", i, got[0], w->first[i]);
+	}
+}
+
+static void wide_write(struct wide *w, unsigned from, unsigned n)
+{
+	for (unsigned i = from; i < from + n && i < WIDE; i++) {
+		memset(block, (int)(1 + rnd(w, 255)), BLOCK);
+		w->first[i] = block[0];
+		ck_assert_int_eq(rig_write(&w->rig, w->ino, i * CHUNK_BYTES, block, BLOCK, rnd(w, 4) ? 0 : DATA_DIRECT), BLOCK);
+		if (w->size <= i) {
+			ck_assert_int_eq(rig_truncate(&w->rig, w->ino, (i + 1) * CHUNK_BYTES), 0);
+			w->size = i + 1;
+		}
+	}
+}
+
+static void wide_clear(struct wide *w, int mode)
+{
+	unsigned from = rnd(w, WIDE), n = rnd(w, 4) ? 1 + rnd(w, WIDE - from) : 1 + rnd(w, 20);
+	unsigned end = from + n < WIDE ? from + n : WIDE;
+
+	ck_assert_int_eq(rig_fallocate(&w->rig, w->ino, mode | FALLOC_FL_KEEP_SIZE, from * CHUNK_BYTES, (end - from) * CHUNK_BYTES), 0);
+	memset(w->first + from, 0, end - from);
+}
+
+static void wide_truncate(struct wide *w)
+{
+	unsigned size = rnd(w, WIDE);
+
+	ck_assert_int_eq(rig_truncate(&w->rig, w->ino, size * CHUNK_BYTES), 0);
+	if (size < w->size)
+		memset(w->first + size, 0, WIDE - size);
+	w->size = size;
+}
+
+/* What was synced is what a cut leaves, however far the reaper is. */
+static void wide_cut(struct wide *w)
+{
+	struct rig cut;
+	uint64_t ino;
+
+	ck_assert_int_eq(rig_fsync(&w->rig, w->ino), 0);
+	rig_turn(&w->rig, rnd(w, 20));
+	rig_cut(&w->rig, &cut, w->seed);
+	check_device(cut.dev[0], "after a sync");
+	ck_assert_int_eq(rig_open(&cut), 0);
+	ino = rig_lookup(&cut, "a");
+	wide_verify(w, &cut, ino);
+	if (rnd(w, 2)) {
+		rig_check(&cut);
+		cutter_settle(&cut);
+		wide_verify(w, &cut, ino);
+	}
+	rig_check(&cut);
+	rig_free(&cut);
+}
+
+static void wide_step(struct wide *w)
+{
+	switch (rnd(w, 16)) {
+	case 0:
+	case 1:
+		wide_clear(w, FALLOC_FL_PUNCH_HOLE);
+		break;
+	case 2:
+		wide_clear(w, FALLOC_FL_ZERO_RANGE);
+		break;
+	case 3:
+		wide_truncate(w);
+		break;
+	case 4:
+		ck_assert_int_eq(rig_truncate(&w->rig, w->ino, WIDE * CHUNK_BYTES), 0);
+		w->size = WIDE;
+		break;
+	case 5:
+		wide_write(w, 0, WIDE);
+		break;
+	case 6:
+		rig_reopen(&w->rig);
+		w->ino = rig_lookup(&w->rig, "a");
+		break;
+	case 7:
+		wide_cut(w);
+		break;
+	case 8:
+		wide_verify(w, &w->rig, w->ino);
+		break;
+	case 9:
+		cutter_settle(&w->rig);
+		break;
+	case 10:
+		ck_assert_int_eq(rig_fsync(&w->rig, w->ino), 0);
+		break;
+	case 11:
+		rig_turn(&w->rig, rnd(w, 10));
+		break;
+	default:
+		wide_write(w, rnd(w, WIDE), 1 + rnd(w, 4));
+		break;
+	}
+}
+
+START_TEST(wide_file)
+{
+	struct rig_options options = { .device_bytes = 2048 * MIB, .size_bytes = 700 * MIB, .commit_ms = _i & 1 ? 2 : 0,
+				       .compress = _i & 2, .map_cache_bytes = _i & 4 ? MIB : 0 };
+	struct wide *w = calloc(1, sizeof(*w));
+
+	w->seed = (unsigned)_i + (unsigned)strtoul(getenv("NVFS_TEST_SEED") ?: "0", NULL, 0) * 7907u;
+	rig_make(&w->rig, &options);
+	w->ino = rig_create(&w->rig, "a");
+	wide_write(w, 0, WIDE);
+	for (unsigned i = 0; i < 60; i++)
+		wide_step(w);
+	wide_verify(w, &w->rig, w->ino);
+	cutter_settle(&w->rig);
+	rig_check(&w->rig);
+	rig_free(&w->rig);
+	free(w);
+}
+END_TEST
+
 /* ---- The reaper ---- */
 
 static void reaper_settle(struct rig *rig)
@@ -520,6 +781,9 @@ int main(void)
 	add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
 	add(suite, "removed", removed_with_a_cut, 2);
 	add(suite, "times", times_leave_cuts_alone, 1);
+	add(suite, "large", large_range_is_cleared_as_a_whole, 2);
+	add(suite, "zeroing", zeroing_keeps_its_blocks, 2);
+	add(suite, "wide", wide_file, 8);
 	add(suite, "orphan", orphan_is_used_again, 2);
 	add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
 	add(suite, "close", failed_close_gives_back_charges, 1);

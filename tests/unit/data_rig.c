@@ -304,6 +304,16 @@ void rig_start_truncate(struct rig *rig, struct rig_call *c, uint64_t ino, uint6
 	rig_start(rig, c);
 }
 
+void rig_start_fallocate(struct rig *rig, struct rig_call *c, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+{
+	c->fn = do_fallocate;
+	c->ino = ino;
+	c->mode = mode;
+	c->offset = offset;
+	c->len = len;
+	rig_start(rig, c);
+}
+
 void rig_start_copy(struct rig *rig, struct rig_call *c, uint64_t in, uint64_t offset_in, uint64_t out,
 		    uint64_t offset_out, size_t len)
 {

@@ -93,6 +93,7 @@ void rig_start_write(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t
 void rig_start_read(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t offset, void *buf, size_t len);
 void rig_start_fsync(struct rig *rig, struct rig_call *c, uint64_t ino);
 void rig_start_truncate(struct rig *rig, struct rig_call *c, uint64_t ino, uint64_t size);
+void rig_start_fallocate(struct rig *rig, struct rig_call *c, uint64_t ino, int mode, uint64_t offset, uint64_t len);
 void rig_start_copy(struct rig *rig, struct rig_call *c, uint64_t in, uint64_t offset_in, uint64_t out,
 		    uint64_t offset_out, size_t len);
 ssize_t rig_wait(struct rig *rig, struct rig_call *c);
