@@ -269,10 +269,27 @@ static void clear_inline(struct clear *cl)
 	file_uncharge(f, 1);
 }
 
+/* Older cuts of nothing but these chunks say no more than the new one: the batch that puts it deletes them. */
+static void cut_replaces(struct file *f, const struct cut *cut)
+{
+	for (struct cut **at = &f->cuts, *old; (old = *at);) {
+		const bool covered = old->first >= cut->first && old->end <= cut->end;
+
+		if (covered && !old->put) {
+			*at = old->next;
+			free(old);
+			continue;
+		}
+		old->done |= covered;
+		at = &old->next;
+	}
+}
+
 static void cut_enter(struct file *f, struct cut *cut)
 {
 	bool had = f->cuts;
 
+	cut_replaces(f, cut);
 	cut->sequence = file_changed(f);
 	cut->next = f->cuts;
 	f->cuts = cut;

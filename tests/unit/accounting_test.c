@@ -493,6 +493,46 @@ START_TEST(zeroing_keeps_its_blocks)
 }
 END_TEST
 
+static unsigned cuts_of(const struct file *f)
+{
+	unsigned n = 0;
+
+	for (const struct cut *cut = f->cuts; cut; cut = cut->next)
+		n += !cut->done;
+	return n;
+}
+
+/* The same range again and again: the last cut is enough. */
+START_TEST(cuts_do_not_pile_up)
+{
+	struct rig_options options = { .device_bytes = 256 * MIB };
+	const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	struct rig rig;
+	uint64_t a;
+
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	scatter(&rig, a, 3000);
+	rig_reopen(&rig);
+	a = rig_lookup(&rig, "a");
+	ck_assert_int_eq(rig_fallocate(&rig, a, punch, 1700 * CHUNK_BYTES, 1200 * CHUNK_BYTES), 0);
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(rig_fallocate(&rig, a, punch, CHUNK_BYTES, 1500 * CHUNK_BYTES), 0);
+	ck_assert_uint_eq(cuts_of(file_of(&rig, a)), 2);
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	check_cut(&rig, "with cuts");
+	for (unsigned i = 0; i < 5; i++)
+		ck_assert_int_eq(rig_fallocate(&rig, a, punch, 0, 2999 * CHUNK_BYTES), 0);
+	ck_assert_uint_le(cuts_of(file_of(&rig, a)), 1);
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	check_cut(&rig, "with one cut");
+	cutter_settle(&rig);
+	rig_check(&rig);
+	ck_assert_uint_eq(rig_used(&rig), 2);
+	rig_free(&rig);
+}
+END_TEST
+
 /* ---- A file of many chunks against a model ---- */
 
 #define WIDE 2600u
@@ -783,6 +823,7 @@ int main(void)
 	add(suite, "times", times_leave_cuts_alone, 1);
 	add(suite, "large", large_range_is_cleared_as_a_whole, 2);
 	add(suite, "zeroing", zeroing_keeps_its_blocks, 2);
+	add(suite, "pile", cuts_do_not_pile_up, 1);
 	add(suite, "wide", wide_file, 8);
 	add(suite, "orphan", orphan_is_used_again, 2);
 	add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
