@@ -302,6 +302,16 @@ static unsigned long remount_flags(const struct mount_args *a, const struct stat
 	return (a->flags & ~kept) | (now->f_flag & kept);
 }
 
+static void change_flags(const struct mount_args *a, unsigned long flags, struct client *client, const char *subvolume)
+{
+	if (mount(a->source, a->dir, NULL, flags, NULL))
+		die(EX_FAIL, "remounting %s: %s", a->dir, strerror(errno));
+	if (flags & MS_RDONLY &&
+	    client_call(client, json_pack("{s:s, s:s}", "op", "unmount.prepare", "subvolume", subvolume), -1, NULL))
+		die(EX_FAIL, "%s is read-only now, but not everything could be written: %s", a->dir,
+		    client_message(client));
+}
+
 static void remount(const struct mount_args *a)
 {
 	cleanup_free char *subvolume = NULL;
@@ -322,14 +332,8 @@ static void remount(const struct mount_args *a)
 		die(EX_FAIL, "%s: %s", a->dir, why);
 	if (!(flags & MS_RDONLY) && opened_read_only(client, subvolume))
 		die(EX_FAIL, "%s was mounted read-only, and its daemon opened it so; unmount it and mount it again", a->dir);
-	if (a->fake)
-		return;
-	if (mount(a->source, a->dir, NULL, flags, NULL))
-		die(EX_FAIL, "remounting %s: %s", a->dir, strerror(errno));
-	if (flags & MS_RDONLY &&
-	    client_call(client, json_pack("{s:s, s:s}", "op", "unmount.prepare", "subvolume", subvolume), -1, NULL))
-		die(EX_FAIL, "%s is read-only now, but not everything could be written: %s", a->dir,
-		    client_message(client));
+	if (!a->fake)
+		change_flags(a, flags, client, subvolume);
 	client_close(client);
 	mounted_free(&m);
 }
@@ -385,8 +389,10 @@ int main(int argc, char **argv)
 	}
 	if (pool_ref_parse(a.source, &ref, why, sizeof(why)))
 		die(EX_FAIL, "%s", why);
-	if (a.fake)
+	if (a.fake) {
+		pool_ref_free(&ref);
 		return 0;
+	}
 	client = connect_daemon(&ref);
 	if (serve_subvolume(client, &ref, &subvolume, why, sizeof(why)))
 		die(EX_FAIL, "%s", why);

@@ -137,7 +137,7 @@ void mounted_note(const char *source, const char *dir)
 
 	mounted_forget(dir); /* a line may be left of one that was unmounted without libmount */
 	if (fs && !mnt_fs_set_source(fs, source) && !mnt_fs_set_target(fs, dir) && !mnt_fs_set_fstype(fs, FUSE_TYPE) &&
-	    !mnt_fs_set_root(fs, "/") && !mnt_fs_set_attributes(fs, "nvfs"))
+	    !mnt_fs_set_attributes(fs, "nvfs"))
 		update(fs, NULL);
 	mnt_unref_fs(fs);
 }
