@@ -297,7 +297,7 @@ int change_write(struct change *c, uint64_t result, bool frees)
 		change_abandon(c);
 		return r;
 	}
-	subvol_charge(sv, -positive(-blocks), -positive(-inodes));
+	gather_give(sv->gather, positive(-blocks), positive(-inodes));
 	apply(c);
 	atomic_fetch_add_explicit(&sv->stats.namespace_ops, 1, memory_order_relaxed);
 	return 0;

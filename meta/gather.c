@@ -85,6 +85,7 @@ struct gather {
 	struct reactor_timer timer;
 	struct counters_delta delta;
 	uint64_t last; /* sequence of the newest entry */
+	int64_t blocks, inodes; /* given back by the entries */
 	unsigned count;
 	struct gathered keys[KEYS_MAX];
 	uint16_t table[TABLE_SIZE]; /* index in keys + 1, 0: free */
@@ -215,12 +216,14 @@ void gather_store_destroy(struct gather_store *store)
 
 static struct segment *segment_take(struct gather_store *store)
 {
-	for (uint32_t i = atomic_load(&store->hint); i < SEGMENTS; i++) {
+	uint32_t hint = atomic_load(&store->hint);
+
+	for (uint32_t i = hint; i < SEGMENTS; i++) {
 		struct segment *s = &store->segments[i];
 		uint32_t none = 0;
 
 		if (atomic_compare_exchange_strong(&s->taken, &none, 1)) {
-			atomic_store(&store->hint, i + 1);
+			atomic_compare_exchange_strong(&store->hint, &hint, i + 1); /* not over a lower one */
 			return s;
 		}
 	}
@@ -465,6 +468,8 @@ static void group_end(struct gather *g)
 	memset(g->table, 0, sizeof(g->table));
 	memset(&g->delta, 0, sizeof(g->delta));
 	atomic_store_explicit(&g->segment->used, 0, memory_order_release);
+	subvol_give_others(g->sv, g->blocks, g->inodes);
+	g->blocks = g->inodes = 0;
 	if (g->timer.armed)
 		reactor_timer_cancel(g->sv->reactor, &g->timer);
 }
@@ -614,6 +619,17 @@ int gather_accept(struct op *op, const struct gather_list *list, const struct co
 		reactor_timer_add(g->sv->reactor, &g->timer, reactor_now_ns(g->sv->reactor) + WAIT_NS);
 	append(g, list, delta);
 	return 0;
+}
+
+void gather_give(struct gather *g, int64_t blocks, int64_t inodes)
+{
+	subvol_give_own(g->sv, blocks, inodes);
+	g->blocks += blocks;
+	g->inodes += inodes;
+	if (g->count)
+		return;
+	subvol_give_others(g->sv, g->blocks, g->inodes);
+	g->blocks = g->inodes = 0;
 }
 
 /* ---- Making and freeing ---- */

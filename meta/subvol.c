@@ -55,6 +55,20 @@ static bool over(int64_t used, int64_t more, uint64_t limit)
 	return more > 0 && (used + more < 0 || (uint64_t)(used + more) > limit);
 }
 
+/* From the tenant and the pool. */
+static int charge_others(struct subvol *sv, int64_t blocks, int64_t inodes)
+{
+	const int r = tenant_charge(sv->tenant, blocks, inodes);
+
+	if (r)
+		return r;
+	if (!(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
+		tenant_charge(sv->tenant, -blocks, -inodes);
+		return -ENOSPC;
+	}
+	return 0;
+}
+
 int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
 	const int64_t used_blocks = atomic_load_explicit(&sv->used_blocks, memory_order_relaxed);
@@ -64,22 +78,37 @@ int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes)
 	ASSERT_ON_REACTOR(sv->reactor);
 	if (over(used_blocks, blocks, sv->rec.size_blocks) || over(used_inodes, inodes, sv->rec.inodes_max))
 		return -ENOSPC;
-	r = tenant_charge(sv->tenant, blocks, inodes);
+	r = charge_others(sv, blocks, inodes);
 	if (r)
 		return r;
-	if (!(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
-		tenant_charge(sv->tenant, -blocks, -inodes);
-		return -ENOSPC;
-	}
-	atomic_store_explicit(&sv->used_blocks, used_blocks + blocks, memory_order_relaxed);
-	atomic_store_explicit(&sv->used_inodes, used_inodes + inodes, memory_order_relaxed);
+	subvol_give_own(sv, -blocks, -inodes);
 	return 0;
+}
+
+void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes)
+{
+	const int64_t used_blocks = atomic_load_explicit(&sv->used_blocks, memory_order_relaxed);
+	const int64_t used_inodes = atomic_load_explicit(&sv->used_inodes, memory_order_relaxed);
+
+	atomic_store_explicit(&sv->used_blocks, used_blocks - blocks, memory_order_relaxed);
+	atomic_store_explicit(&sv->used_inodes, used_inodes - inodes, memory_order_relaxed);
+}
+
+void subvol_give_others(struct subvol *sv, int64_t blocks, int64_t inodes)
+{
+	charge_others(sv, -blocks, -inodes);
 }
 
 int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
 {
-	const int r = subvol_charge(op->sv, blocks, inodes);
+	int r = subvol_charge(op->sv, blocks, inodes);
 
+	if (r == -ENOSPC || r == -EDQUOT) {
+		r = gather_settle(op); /* what it gives back may be what is missing */
+		if (r)
+			return r;
+		r = subvol_charge(op->sv, blocks, inodes);
+	}
 	if (r != -ENOSPC && r != -EDQUOT) {
 		op->room_moment = 0;
 		return r;

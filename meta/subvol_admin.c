@@ -128,13 +128,13 @@ static int put_data(struct op *op, void *arg)
 	return data_sync_all(op);
 }
 
-/* Have open thin subvolumes put what they gave back. Whether there was anything. */
+/* Have open thin subvolumes put what they gave back: of files, and by gathered changes. Whether there is any. */
 static bool put_given_back(struct pool *pool)
 {
 	bool any = false;
 
 	for (struct subvol *sv = pool->open_head; sv; sv = sv->open_next) {
-		if (sv->rec.flags & SUBVOL_RESERVED || !atomic_load(&sv->held_blocks))
+		if (sv->rec.flags & SUBVOL_RESERVED)
 			continue;
 		subvol_call(sv, put_data, NULL); /* what fails stays taken */
 		any = true;

@@ -89,6 +89,14 @@ int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
 int subvol_may_write(struct op *op, bool allow_full);
 
 /*
+ * The two halves of a subvol_charge() that gives back, for a change that RocksDB does not have yet: the subvolume may use
+ * the room at once, since its own batches come later; the tenant's and the pool's others only when RocksDB has the change, because
+ * theirs may be durable first. Reactor thread.
+ */
+void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes);
+void subvol_give_others(struct subvol *sv, int64_t blocks, int64_t inodes);
+
+/*
  * Have the subvolume's reactor call fn with an op, again after each META_WAIT, and wait for its result. By any other thread; by the
  * reactor's own only outside of its iterations.
  */
