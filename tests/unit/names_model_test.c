@@ -2,17 +2,25 @@
 /*
  * Random changes of a small namespace against a model of it. The model's state after each change is kept; at random
  * moments, between any two writes of the device, a power cut is simulated on a copy of the device. The namespace that
- * is found there must be one of those states, not older than the last commit.
+ * is found there must be one of those states, not older than the last commit. And workers do such changes until they are
+ * killed, at any instruction: the next one goes on from the memory that they leave, with the request that was under way.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <linux/fs.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "meta/mkfs.h"
+#include "meta/namehash.h"
+#include "meta/op.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -55,6 +63,20 @@ static const char *name_of(unsigned n)
 
 	snprintf(name, 16, "name-%u", n);
 	return name;
+}
+
+/* ---- collisions ---- */
+
+static unsigned cookies; /* that all names share; 0: as they are */
+
+uint64_t __real_cookie_of(const uint8_t *key, const void *name, size_t len);
+uint64_t __wrap_cookie_of(const uint8_t *key, const void *name, size_t len);
+
+uint64_t __wrap_cookie_of(const uint8_t *key, const void *name, size_t len)
+{
+	const uint64_t cookie = __real_cookie_of(key, name, len);
+
+	return cookies ? COOKIE_MAX - cookie % cookies : cookie;
 }
 
 /* ---- the model ---- */
@@ -122,6 +144,36 @@ static uint64_t random_dir(const struct state *s)
 	return dirs[random_below(n)];
 }
 
+/* ---- a request that a killed worker may have done ---- */
+
+struct request {
+	uint32_t session; /* 0: none */
+	uint64_t unique;
+};
+
+static struct request under_way;
+static void request_begins(void);
+
+static int64_t ask_result(struct op *op, void *arg)
+{
+	op->session = under_way.session;
+	op->unique = under_way.unique;
+	return op_replayed(op, arg);
+}
+
+/* Whether the change that comes now is the one under way, and was done: *ino is its answer. If not, it is done now. */
+static bool was_done(uint64_t *ino)
+{
+	const bool asked = under_way.session;
+	int64_t r = asked ? run_op(&fx, ask_result, ino) : 0;
+
+	ck_assert_int_ge(r, 0);
+	under_way.session = 0;
+	if (asked && !r)
+		request_begins();
+	return r;
+}
+
 /* ---- changes: each is done in the model when the answer is 0, and the answer must be what the model says ---- */
 
 static void change_create(struct state *s)
@@ -135,7 +187,7 @@ static void change_create(struct state *s)
 
 	if (s->count == ENTRIES_MAX)
 		return;
-	r = fx_create(&fx, dir, name_of(name), type | 0755, &attr);
+	r = was_done(&attr.ino) ? 0 : fx_create(&fx, dir, name_of(name), type | 0755, &attr);
 	ck_assert_int_eq(r, model_find(s, dir, name) ? -EEXIST : 0);
 	if (!r)
 		model_add(s, dir, name, attr.ino, type);
@@ -146,12 +198,13 @@ static void change_link(struct state *s)
 	const uint64_t dir = random_dir(s);
 	const unsigned name = random_below(NAMES);
 	struct entry *e;
+	uint64_t ino;
 	int r;
 
 	if (!s->count || s->count == ENTRIES_MAX)
 		return;
 	e = &s->entries[random_below(s->count)];
-	r = fx_link(&fx, e->ino, dir, name_of(name));
+	r = was_done(&ino) ? 0 : fx_link(&fx, e->ino, dir, name_of(name));
 	ck_assert_int_eq(r, e->type == S_IFDIR ? -EPERM : model_find(s, dir, name) ? -EEXIST : 0);
 	if (!r)
 		model_add(s, dir, name, e->ino, e->type);
@@ -161,6 +214,7 @@ static void change_remove(struct state *s)
 {
 	const bool rmdir = random_below(2);
 	struct entry *e;
+	uint64_t ino;
 	int r, want = 0;
 
 	if (!s->count)
@@ -170,7 +224,7 @@ static void change_remove(struct state *s)
 		want = e->type != S_IFDIR ? -ENOTDIR : model_empty(s, e->ino) ? 0 : -ENOTEMPTY;
 	else if (e->type == S_IFDIR)
 		want = -EISDIR;
-	r = rmdir ? fx_rmdir(&fx, e->dir, name_of(e->name)) : fx_unlink(&fx, e->dir, name_of(e->name));
+	r = was_done(&ino) ? 0 : rmdir ? fx_rmdir(&fx, e->dir, name_of(e->name)) : fx_unlink(&fx, e->dir, name_of(e->name));
 	ck_assert_int_eq(r, want);
 	if (!r)
 		model_remove(s, e);
@@ -199,17 +253,19 @@ static int rename_expected(struct state *s, const struct entry *e, uint64_t dir,
 
 static void change_rename(struct state *s)
 {
-	static const unsigned all_flags[] = { 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
+	static const unsigned all_flags[] = { 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_EXCHANGE, RENAME_WHITEOUT };
 	const uint64_t dir = random_dir(s);
-	const unsigned name = random_below(NAMES), flags = all_flags[random_below(4)];
+	const unsigned name = random_below(NAMES), flags = all_flags[random_below(7)];
 	struct entry *e, *to, moved;
+	struct inode_attr attr;
+	uint64_t ino;
 	int r;
 
-	if (!s->count)
+	if (!s->count || s->count == ENTRIES_MAX)
 		return;
 	e = &s->entries[random_below(s->count)];
 	to = model_find(s, dir, name);
-	r = fx_rename(&fx, e->dir, name_of(e->name), dir, name_of(name), flags);
+	r = was_done(&ino) ? 0 : fx_rename(&fx, e->dir, name_of(e->name), dir, name_of(name), flags);
 	ck_assert_int_eq(r, rename_expected(s, e, dir, to, flags));
 	if (r || (to && to->ino == e->ino))
 		return;
@@ -225,6 +281,10 @@ static void change_rename(struct state *s)
 	e->name = name;
 	if (to)
 		model_remove(s, to);
+	if (!(flags & RENAME_WHITEOUT))
+		return;
+	ck_assert_int_eq(fx_lookup(&fx, moved.dir, name_of(moved.name), &attr), 0);
+	model_add(s, moved.dir, moved.name, attr.ino, S_IFCHR);
 }
 
 /* ---- what is really there ---- */
@@ -415,11 +475,181 @@ START_TEST(random_changes)
 }
 END_TEST
 
+START_TEST(random_changes_that_collide)
+{
+	cookies = _i ? 20 : 4;
+	run_model(UINT64_C(90125) + (uint64_t)_i, NULL);
+}
+END_TEST
+
 START_TEST(random_changes_cold)
 {
 	const struct pool_options opts = { .cache_bytes = 1, .inode_cache = 1 };
 
 	run_model(UINT64_C(424242424242) + (uint64_t)_i, &opts);
+}
+END_TEST
+
+/* ---- workers that are killed ---- */
+
+#define KILL_FILE "names_kill.img"
+#define KILLS 24u
+
+/* What the workers did, in memory that outlives them. */
+struct killed {
+	_Atomic unsigned current; /* which slot counts, and how many changes began */
+	struct {
+		struct state s;   /* before the change */
+		uint64_t rng;
+		struct request request;
+	} slots[2];
+};
+
+static struct killed *killed;
+
+static void slot_note(const struct state *s, uint64_t seed)
+{
+	const unsigned next = killed->current + 1;
+
+	killed->slots[next & 1].s = *s;
+	killed->slots[next & 1].rng = seed;
+	killed->slots[next & 1].request = (struct request){ fx.session, fx.unique + 1 };
+	killed->current = next;
+}
+
+static void request_begins(void)
+{
+	const unsigned at = killed->current & 1;
+
+	slot_note(&killed->slots[at].s, killed->slots[at].rng);
+}
+
+/* Values that the model does not have, of any size; doing this again changes nothing. */
+static void change_content(struct state *s)
+{
+	static uint8_t bytes[60000];
+	static const size_t sizes[] = { 1, 10, 500, 2000, 3000, 9000, 20000, 60000 };
+	const size_t size = sizes[random_below(random_below(8) + 1)];
+	const struct entry *e;
+	int64_t r;
+
+	if (!s->count)
+		return;
+	e = &s->entries[random_below(s->count)];
+	if (e->type == S_IFREG && random_below(2)) {
+		r = fx_write(&fx, e->ino, random_below(3) * 4096, bytes, size, 0);
+		ck_assert_int_eq(r, (int64_t)size);
+		if (random_below(2))
+			ck_assert_int_eq(fx_fsync(&fx, e->ino), 0);
+		return;
+	}
+	r = fx_setxattr(&fx, e->ino, "user.x", bytes, size, 0);
+	ck_assert_int_eq(r, 0);
+}
+
+static void change_more(struct state *s)
+{
+	if (random_below(8))
+		change(s);
+	else
+		change_content(s);
+	sort(s);
+}
+
+static void kill_pool_make(struct device *dev)
+{
+	const struct pool_create_options po = { .name = "test" };
+	const struct subvol_options so = { .size_bytes = 64 * MIB, .inodes_max = 1000000 };
+	struct reactor *reactor;
+	struct pool_options opts = { .reactors = 1, .reactor = &reactor };
+	struct pool *pool;
+
+	ck_assert_int_eq(reactor_create(NULL, &reactor), 0);
+	ck_assert_int_eq(pool_create(&dev, 1, &po, NULL, 0), 0);
+	ck_assert_int_eq(pool_open(&dev, 1, &opts, &pool), 0);
+	ck_assert_int_eq(subvol_create(pool, "sv", &so, NULL, 0), 0);
+	ck_assert_int_eq(pool_close(pool), 0);
+	device_detach(reactor, dev);
+	reactor_destroy(reactor);
+}
+
+/* What the one before did is all there, and its last request is done once; then more, until it is killed. */
+static void kill_worker(struct pool_area area, unsigned round)
+{
+	const struct pool_options opts = { .area = area, .commit_ms = round % 3 ? 100000 : 20 };
+	static struct state s, found;
+	struct device *dev;
+
+	ck_assert_int_eq(device_open(KILL_FILE, 0, &dev), 0);
+	ck_assert_int_eq(device_lock(dev, true), 0);
+	if (!round)
+		kill_pool_make(dev);
+	fixture_attach(&fx, dev, &opts);
+	s = killed->slots[killed->current & 1].s;
+	rng = killed->slots[killed->current & 1].rng;
+	under_way = killed->slots[killed->current & 1].request;
+	change_more(&s);
+	under_way.session = 0;
+	walk_tree(&fx, &found);
+	sort(&found);
+	ck_assert_msg(same(&found, &s), "round %u: the names are not those that were answered", round);
+	slot_note(&s, rng);
+	if (round % 4 == 1 || round == KILLS) {
+		ck_assert_int_eq(fx_fsync(&fx, INO_ROOT), 0);
+		check_sums(&fx, &s);
+	}
+	while (round < KILLS) {
+		slot_note(&s, rng);
+		change_more(&s);
+		if (random_below(200) == 0)
+			ck_assert_int_eq(fx_fsync(&fx, INO_ROOT), 0);
+	}
+	fixture_end(&fx);
+}
+
+/* In processes of their own: RocksDB's threads do not survive a fork. */
+static int kill_round(struct pool_area area, unsigned round, unsigned us)
+{
+	const unsigned before = killed->current;
+	const pid_t pid = fork();
+	int status;
+
+	ck_assert_int_ge(pid, 0);
+	if (!pid) {
+		kill_worker(area, round);
+		_exit(0);
+	}
+	if (round < KILLS) {
+		while (!round && killed->current - before < 100 && !waitpid(pid, &status, WNOHANG))
+			usleep(1000);
+		usleep(us);
+		kill(pid, SIGKILL);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+START_TEST(killed_workers)
+{
+	const struct pool_options opts = { 0 };
+	struct pool_area area = { .len_bytes = pool_area_size(&opts) };
+	uint64_t seed = UINT64_C(977) + (uint64_t)_i * 31337;
+
+	area.base = mmap(NULL, area.len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	killed = mmap(NULL, sizeof(*killed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ck_assert(area.base != MAP_FAILED && killed != MAP_FAILED);
+	unlink(KILL_FILE);
+	ck_assert_int_eq(device_create_file(KILL_FILE, 256 * MIB), 0);
+	killed->slots[0].rng = seed;
+	for (unsigned round = 0; round < KILLS; round++) {
+		seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407u;
+		ck_assert_int_eq(kill_round(area, round, (unsigned)(seed >> 33) % 300000), -SIGKILL);
+	}
+	ck_assert_int_eq(kill_round(area, KILLS, 0), 0);
+	ck_assert_uint_gt(killed->current, 1000);
+	munmap(killed, sizeof(*killed));
+	munmap(area.base, area.len_bytes);
+	unlink(KILL_FILE);
 }
 END_TEST
 
@@ -431,6 +661,8 @@ int main(void)
 	tcase_set_timeout(tcase, 300);
 	tcase_add_loop_test(tcase, random_changes, 0, 3);
 	tcase_add_loop_test(tcase, random_changes_cold, 0, 2);
+	tcase_add_loop_test(tcase, random_changes_that_collide, 0, 2);
+	tcase_add_loop_test(tcase, killed_workers, 0, 3);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
 }
