@@ -42,6 +42,7 @@ struct mf_area_head {
 	_Atomic uint64_t valid; /* stored last; 0: nothing is here */
 	_Atomic uint64_t head, tail;
 	_Atomic uint64_t table_serial; /* the valid copy is serial & 1; 0: none */
+	_Atomic uint64_t written[2];   /* the last tables that workers with this memory gave to devices: CRC + 1, older first */
 };
 
 #define HEAD_CONSTANT offsetof(struct mf_area_head, valid)
@@ -169,7 +170,33 @@ int mf_area_take(struct mf_area *area, const struct label *label, uint64_t start
 	return -ENOENT;
 }
 
-void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t start)
+static uint64_t table_mark(const void *raw, size_t len)
+{
+	return (uint64_t)crc32c(0, raw, len) + 1;
+}
+
+void mf_area_writes(struct mf_area *area, const void *raw, size_t len)
+{
+	struct mf_area_head *h = area->head_;
+
+	atomic_store(&h->written[0], atomic_load(&h->written[1]));
+	atomic_store(&h->written[1], table_mark(raw, len));
+}
+
+void mf_area_found(struct mf_area *area, const void *raw, size_t len)
+{
+	atomic_store(&area->head_->written[1], table_mark(raw, len));
+}
+
+bool mf_area_wrote(const struct mf_area *area, const struct label *label, const void *raw, size_t len)
+{
+	const uint64_t mark = table_mark(raw, len);
+
+	return head_matches(area, label) && (atomic_load(&area->head_->written[0]) == mark ||
+					     atomic_load(&area->head_->written[1]) == mark);
+}
+
+void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t life)
 {
 	struct mf_area_head *h = area->head_;
 
@@ -179,7 +206,7 @@ void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t sta
 	h->bytes = area->bytes;
 	h->table_bytes = area->table_bytes;
 	h->frames = area->count;
-	h->life = start;
+	h->life = life;
 	memcpy(h->pool_uuid, label->pool_uuid, 16);
 	h->crc = head_crc(h);
 	atomic_store(&h->head, 0);

@@ -81,11 +81,19 @@ void mf_area_detach(struct mf_area *area);
 /* The table that a predecessor of this start left, or -ENOENT. -EBADMSG: it is damaged. */
 int mf_area_take(struct mf_area *area, const struct label *label, uint64_t start,
 		 struct metafs_table *out);
-/* Empty; valid again with the next table that is published. */
-void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t start);
+/* Empty; valid again with the next table that is published. What else is in the memory counts while life stays what it was. */
+void mf_area_reset(struct mf_area *area, const struct label *label, uint32_t life);
 
 /* What the memory says of itself since mf_area_reset(). */
 uint32_t mf_area_life(const struct mf_area *area);
+
+/*
+ * Before a table goes to the devices, and for the one that was found there; and whether the one that is there is of a worker with this memory: then
+ * nobody changed the pool since, even where the memory has an older table because its worker was killed in between.
+ */
+void mf_area_writes(struct mf_area *area, const void *raw, size_t len);
+void mf_area_found(struct mf_area *area, const void *raw, size_t len);
+bool mf_area_wrote(const struct mf_area *area, const struct label *label, const void *raw, size_t len);
 void mf_area_publish(struct mf_area *area, const struct metafs_table *table);
 
 static inline struct metafs_log_block_disk *mf_frame(const struct mf_area *area, uint64_t pos)

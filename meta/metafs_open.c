@@ -226,6 +226,14 @@ static int load(struct metafs *mf, const struct metafs_table *table)
 	return err;
 }
 
+/* Killed after the devices had its table and before the memory had: what builds on the table in that memory still does. */
+static uint32_t next_life(const struct metafs *mf, const struct choice *choice, const struct metafs_table *disk)
+{
+	if (mf_area_wrote(&mf->area, &mf->labels[0], choice->raw, choice->len))
+		return mf_area_life(&mf->area);
+	return (uint32_t)disk->start;
+}
+
 /* The predecessor's table in the area, if it is of the same start, else the devices'. */
 static int load_newest(struct metafs *mf, const struct choice *choice)
 {
@@ -245,9 +253,11 @@ static int load_newest(struct metafs *mf, const struct choice *choice)
 		metafs_table_free(&area);
 	} else if (err == -ENOENT) {
 		if (!mf->read_only)
-			mf_area_reset(&mf->area, &mf->labels[0], (uint32_t)disk.start);
+			mf_area_reset(&mf->area, &mf->labels[0], next_life(mf, choice, &disk));
 		err = load(mf, &disk);
 	}
+	if (!err && !mf->read_only)
+		mf_area_found(&mf->area, choice->raw, choice->len);
 	if (err == -EBADMSG)
 		log_error("metafs of pool %s: the memory of its last worker is damaged %s",
 			  mf->labels[0].name, why);

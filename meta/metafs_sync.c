@@ -173,6 +173,7 @@ int mf_table_switch(struct metafs *mf, uint64_t generation)
 		if (err)
 			return err;
 		mf->generation = generation;
+		mf_area_writes(&mf->area, mf->table_buf, len);
 		stale = table_write_members(mf, generation, len);
 		if (!majority(mf, stale))
 			continue;

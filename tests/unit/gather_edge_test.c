@@ -135,6 +135,55 @@ START_TEST(an_idle_reactor_writes_it)
 }
 END_TEST
 
+/* ---- a worker that is killed while it takes up what another left ---- */
+
+struct second_kill {
+	struct rig *from, to;
+	uint64_t steps, at;
+	bool done;
+};
+
+static void kill_at_step(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	struct second_kill *k = arg;
+
+	(void)dev, (void)op, (void)step;
+	if (k->steps++ != k->at)
+		return;
+	rig_kill(k->from, &k->to);
+	k->done = true;
+}
+
+START_TEST(two_kills_in_a_row)
+{
+	struct rig rig, next;
+	bool more = true;
+
+	rig_make(&rig, &with_area);
+	make_names(&rig, 0, 20);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	make_names(&rig, 20, 40);
+	for (unsigned at = 0; more; at++) {
+		struct second_kill k = { .from = &next, .at = at };
+
+		rig_kill(&rig, &next);
+		sim_set_step_hook(next.dev[0], kill_at_step, &k);
+		ck_assert_int_eq(rig_open(&next), 0);
+		sim_set_step_hook(next.dev[0], NULL, NULL);
+		check_names(&next, 0, 40);
+		rig_free(&next);
+		more = k.done;
+		if (!more)
+			continue;
+		ck_assert_int_eq(rig_open(&k.to), 0);
+		check_names(&k.to, 0, 40);
+		rig_check(&k.to);
+		rig_free(&k.to);
+	}
+	rig_free(&rig);
+}
+END_TEST
+
 /* ---- two subvolumes ---- */
 
 /* Each has its own marker: what one wrote says nothing of the other. */
@@ -518,6 +567,7 @@ int main(void)
 	add(suite, "stall", a_stall_is_waited_out, 1, false);
 	add(suite, "stall_kill", a_kill_in_a_stall, 1, false);
 	add(suite, "idle", an_idle_reactor_writes_it, 1, false);
+	add(suite, "kills", two_kills_in_a_row, 1, false);
 	add(suite, "two", two_are_taken_up, 1, false);
 	add(suite, "large", large_values, 1, true);
 	add(suite, "reaped", many_xattrs_are_reaped, 2, true);
