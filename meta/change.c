@@ -8,7 +8,7 @@
 
 #include "meta/change.h"
 #include "meta/charge.h"
-#include "meta/names_internal.h"
+#include "meta/known.h"
 #include "meta/subvol_internal.h"
 #include "meta/version.h"
 
@@ -95,7 +95,7 @@ static void put_entry(struct change *c, const struct inode *dir, uint64_t cookie
 	uint8_t key[KEY_MAX], value[DIRENT_REC_MAX];
 	const size_t key_len = key_dirent(key, sv->tree, dir->ino, cookie, sv->node);
 
-	names_place_changed(c->op->sv, dir->ino, cookie);
+	known_changed(c->op->sv, dir->ino, cookie);
 	put(c, DB_NS, fresh(c, is_new), key, key_len, value, dirent_rec_encode(&rec, value));
 }
 
@@ -126,7 +126,7 @@ void change_remove_entry(struct change *c, struct inode *dir, uint64_t cookie, s
 	struct inode_rec *rec = change_inode(c, dir);
 	uint8_t key[KEY_MAX];
 
-	names_place_changed(sv, dir->ino, cookie);
+	known_changed(sv, dir->ino, cookie);
 	delete(c, key, key_dirent(key, sv->tree, dir->ino, cookie, sv->node));
 	rec->entries--;
 	rec->entry_bytes -= DIRENT_CHARGE_BYTES + name_len;

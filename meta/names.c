@@ -2,18 +2,12 @@
 /*
  * Finding names. An entry is stored under its name's cookie, or, where another name has that one, under
  * the next free one; max_probe of the directory says how far any entry is from its own place, so a
- * lookup reads max_probe + 1 keys, nearly always one.
- *
- * The kernel looks a name up before it creates it, so the last places that were found free are noted:
- * in a directory without collisions (max_probe 0) a free place is all that has to be known of a name.
- * Entries that are there are noted as well, by two keyed hashes of the name, 127 bits together: the kernel asks
- * for a name once, but names it again to rename or remove it.
+ * lookup reads max_probe + 1 keys, nearly always one; or none, where known.c has the answer.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "io/log.h"
@@ -92,111 +86,6 @@ static int probe(struct op *op, const struct inode *dir, const char *name, size_
 	return wait ? META_WAIT : -ENOENT;
 }
 
-/* ---- places found free ---- */
-
-struct known_name {
-	uint64_t dir, cookie, check; /* no dir: unused */
-	uint64_t ino : 48, type : 16;
-};
-
-static uint64_t place_hash(uint64_t dir, uint64_t cookie)
-{
-	return dir * UINT64_C(0x9e3779b97f4a7c15) + cookie;
-}
-
-static struct known_name *known_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
-{
-	return &sv->known_names[place_hash(dir, cookie) % SUBVOL_KNOWN_NAMES];
-}
-
-static struct free_place *free_place_slot(struct subvol *sv, uint64_t dir, uint64_t cookie)
-{
-	return &sv->free_places[place_hash(dir, cookie) % SUBVOL_FREE_PLACES];
-}
-
-void names_place_changed(struct subvol *sv, uint64_t dir, uint64_t cookie)
-{
-	struct free_place *p = free_place_slot(sv, dir, cookie);
-	struct known_name *k = known_slot(sv, dir, cookie);
-
-	if (p->dir == dir && p->cookie == cookie)
-		p->dir = 0;
-	if (k->dir == dir && k->cookie == cookie)
-		k->dir = 0;
-}
-
-/* ---- entries that are there ---- */
-
-int names_init(struct subvol *sv)
-{
-	void *p = mmap(NULL, SUBVOL_KNOWN_NAMES * sizeof(struct known_name), PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return -ENOMEM;
-	sv->known_names = p;
-	return 0;
-}
-
-void names_free(struct subvol *sv)
-{
-	if (sv->known_names)
-		munmap(sv->known_names, SUBVOL_KNOWN_NAMES * sizeof(struct known_name));
-}
-
-void names_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len)
-{
-	struct known_name *k = known_slot(sv, dir->ino, entry->cookie);
-
-	if (entry->probe || dir->rec.max_probe)
-		return;
-	*k = (struct known_name){
-		.dir = dir->ino,
-		.cookie = entry->cookie,
-		.check = name_check_of(sv->pool->label.hash_key, name, len),
-		.ino = entry->ino,
-		.type = entry->mode >> 12,
-	};
-}
-
-static bool known_there(const struct op *op, const struct inode *dir, const char *name, size_t len,
-			struct names_entry *out)
-{
-	const uint8_t *hash_key = op->sv->pool->label.hash_key;
-	const struct known_name *k;
-	uint64_t home;
-
-	if (dir->rec.max_probe)
-		return false;
-	home = cookie_of(hash_key, name, len);
-	k = known_slot(op->sv, dir->ino, home);
-	if (k->dir != dir->ino || k->cookie != home || k->check != name_check_of(hash_key, name, len))
-		return false;
-	*out = (struct names_entry){ .cookie = home, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
-	return true;
-}
-
-/* The name's own place was noted as free, and no other can have it: *out is that place. */
-static bool known_free(const struct op *op, const struct inode *dir, const char *name, size_t len,
-		       struct names_entry *out)
-{
-	const struct free_place *p;
-
-	if (dir->rec.max_probe)
-		return false;
-	out->cookie = cookie_of(op->sv->pool->label.hash_key, name, len);
-	out->probe = 0;
-	p = free_place_slot(op->sv, dir->ino, out->cookie);
-	return p->dir == dir->ino && p->cookie == out->cookie;
-}
-
-static void note_free(const struct op *op, const struct inode *dir, const struct names_entry *place)
-{
-	if (!dir->rec.max_probe)
-		*free_place_slot(op->sv, dir->ino, place->cookie) =
-			(struct free_place){ .dir = dir->ino, .cookie = place->cookie };
-}
-
 /* ---- names ---- */
 
 int names_find(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
@@ -204,15 +93,15 @@ int names_find(struct op *op, const struct inode *dir, const char *name, size_t 
 	bool free_place = false;
 	int r;
 
-	if (known_free(op, dir, name, len, out))
+	if (known_free(op->sv, dir, name, len, out))
 		return -ENOENT;
-	if (known_there(op, dir, name, len, out))
+	if (known_there(op->sv, dir, name, len, out))
 		return 0;
 	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
 	if (r == -ENOENT && free_place)
-		note_free(op, dir, out);
+		known_note_free(op->sv, dir, out);
 	if (!r)
-		names_note(op->sv, dir, out, name, len);
+		known_note(op->sv, dir, out, name, len);
 	return r;
 }
 
@@ -223,9 +112,9 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 
 	if (!dir->rec.nlink)
 		return -ENOENT; /* a removed directory that somebody stands in */
-	if (known_free(op, dir, name, len, out))
+	if (known_free(op->sv, dir, name, len, out))
 		return 0;
-	if (known_there(op, dir, name, len, out))
+	if (known_there(op->sv, dir, name, len, out))
 		return -EEXIST;
 	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
 	for (unsigned i = dir->rec.max_probe + 1u; r == -ENOENT && !free_place && i <= PROBE_MAX; i++)

@@ -152,7 +152,7 @@ int names_create(struct op *op, uint64_t dir, const char *name, size_t name_len,
 		return r;
 	place.ino = inode->ino;
 	place.mode = inode->rec.mode & S_IFMT;
-	names_note(op->sv, d, &place, name, name_len);
+	known_note(op->sv, d, &place, name, name_len);
 	inode_attr(inode, out);
 	return 0;
 }

@@ -3,6 +3,7 @@
 #define NVFS_META_NAMES_INTERNAL_H
 
 #include "meta/change.h"
+#include "meta/known.h"
 #include "meta/names.h"
 
 #define NLINK_MAX UINT32_C(0x7fffffff)
@@ -14,13 +15,6 @@ int names_check(const char *name, size_t len);
 /* A directory that takes names: -ENOENT, -ENOTDIR, -EIO, META_WAIT. */
 int names_dir(struct op *op, uint64_t ino, struct inode **out);
 
-struct names_entry {
-	uint64_t cookie; /* of the name; when it is not there, of the place that it would get */
-	uint64_t ino;
-	uint32_t mode;   /* type bits only */
-	uint8_t probe;   /* how far that is from the name's own cookie */
-};
-
 /* 0, -ENOENT (cookie and probe say where it would go), -EIO, META_WAIT. */
 int names_find(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out);
 
@@ -30,15 +24,6 @@ int names_place(struct op *op, const struct inode *dir, const char *name, size_t
 /* Put a new entry into a place found by names_place(). */
 void names_add(struct change *c, struct inode *dir, const struct names_entry *place, const char *name, size_t len,
 	       const struct inode *inode);
-
-/* An entry is put there or removed: what was noted of that place is wrong from now on. */
-void names_place_changed(struct subvol *sv, uint64_t dir, uint64_t cookie);
-
-/* The entry is there, as read or as a change that was written left it. */
-void names_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len);
-
-int names_init(struct subvol *sv); /* 0 or -ENOMEM */
-void names_free(struct subvol *sv);
 
 /* One link less; the last one makes it an orphan. */
 void names_drop_link(struct change *c, struct inode *inode);

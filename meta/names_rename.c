@@ -212,7 +212,7 @@ static int move(struct renaming *rn)
 		return r;
 	to->entry.ino = inode->ino;
 	to->entry.mode = inode->rec.mode & S_IFMT;
-	names_note(rn->op->sv, to->dir, &to->entry, to->name, to->len);
+	known_note(rn->op->sv, to->dir, &to->entry, to->name, to->len);
 	if (to->inode)
 		names_dropped(to->inode);
 	return 0;

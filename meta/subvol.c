@@ -16,8 +16,8 @@
 #include "io/cleanup.h"
 #include "io/log.h"
 #include "meta/data.h"
+#include "meta/known.h"
 #include "meta/lookups.h"
-#include "meta/names_internal.h"
 #include "meta/op_internal.h"
 #include "meta/orphan.h"
 #include "meta/subvol_internal.h"
@@ -447,7 +447,7 @@ static void subvol_free(struct subvol *sv)
 	lookups_close(sv->lookups, !sv->keep_lookups);
 	if (sv->numbers_used)
 		numbers_unuse(sv->pool, sv->tree);
-	names_free(sv);
+	known_destroy(sv->known);
 	gather_destroy(sv->gather);
 	gather_list_free(&sv->list);
 	db_batch_free(sv->batch);
@@ -502,7 +502,7 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 	sv->batch = db_batch_new();
 	if (!sv->batch)
 		return -ENOMEM;
-	r = names_init(sv);
+	r = known_create(&sv->known);
 	if (!r)
 		r = gather_create(sv, &sv->gather);
 	if (!r)

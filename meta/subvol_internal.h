@@ -12,11 +12,9 @@
 /* Nodes that a lookup asks for by exact keys; beyond that it seeks. */
 #define SUBVOL_EXACT_ANCESTORS 8
 
-#define SUBVOL_FREE_PLACES 256u
-#define SUBVOL_KNOWN_NAMES 65536u
-
 struct data;
 struct file;
+struct known;
 struct lookups;
 struct reaper;
 struct pool_tenant;
@@ -60,11 +58,7 @@ struct subvol {
 	struct timespec now;
 	uint64_t now_at_ns;
 
-	/* names.c */
-	struct free_place {
-		uint64_t dir, cookie;
-	} free_places[SUBVOL_FREE_PLACES]; /* that reads found without an entry; no dir: unused */
-	struct known_name *known_names;  /* SUBVOL_KNOWN_NAMES of them, or NULL */
+	struct known *known;            /* names */
 
 	/* orphan.c */
 	struct reaper *reaper;

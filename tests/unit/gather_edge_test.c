@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "meta/names_internal.h"
+#include "meta/known.h"
 #include "meta/subvol_internal.h"
 #include "tests/unit/data_rig.h"
 #include "tests/unit/meta_fixture.h"
@@ -441,9 +441,8 @@ START_TEST(ancestors_are_hidden)
 		}
 		ck_assert_uint_eq(count_names(), 7);
 		run_op(&fx, forget_inodes, NULL);
-		memset(fx.sv->free_places, 0, sizeof(fx.sv->free_places));
-		names_free(fx.sv);
-		ck_assert_int_eq(names_init(fx.sv), 0);
+		known_destroy(fx.sv->known);
+		ck_assert_int_eq(known_create(&fx.sv->known), 0);
 	}
 	/* Closed as the node that it is in the records; what is above belongs to none. */
 	fx.sv->ancestors = ancestors;

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel looks a name up before it creates it, so the last places that were found free are noted:
+ * in a directory without collisions (max_probe 0) a free place is all that has to be known of a name.
+ * Entries that are there are noted as well, by two keyed hashes of the name, 127 bits together: the kernel asks
+ * for a name once, but names it again to rename or remove it.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "meta/known.h"
+#include "meta/namehash.h"
+#include "meta/subvol_internal.h"
+
+#define FREE_PLACES 256u
+#define NAMES 65536u
+
+struct known {
+	struct free_place {
+		uint64_t dir, cookie;  /* no dir: unused */
+	} free_places[FREE_PLACES];
+	struct known_name {
+		uint64_t dir, cookie, check;
+		uint64_t ino : 48, type : 16;
+	} names[NAMES];
+};
+
+/* Pages that nothing is noted in shall cost nothing. */
+int known_create(struct known **out)
+{
+	void *p = mmap(NULL, sizeof(struct known), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -ENOMEM;
+	*out = p;
+	return 0;
+}
+
+void known_destroy(struct known *known)
+{
+	if (known)
+		munmap(known, sizeof(*known));
+}
+
+static uint64_t place_hash(uint64_t dir, uint64_t cookie)
+{
+	return dir * UINT64_C(0x9e3779b97f4a7c15) + cookie;
+}
+
+static struct known_name *name_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	return &sv->known->names[place_hash(dir, cookie) % NAMES];
+}
+
+static struct free_place *free_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	return &sv->known->free_places[place_hash(dir, cookie) % FREE_PLACES];
+}
+
+static const uint8_t *hash_key(const struct subvol *sv)
+{
+	return sv->pool->label.hash_key;
+}
+
+bool known_there(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
+{
+	const struct known_name *k;
+	uint64_t home;
+
+	if (dir->rec.max_probe)
+		return false;
+	home = cookie_of(hash_key(sv), name, len);
+	k = name_slot(sv, dir->ino, home);
+	if (k->dir != dir->ino || k->cookie != home || k->check != name_check_of(hash_key(sv), name, len))
+		return false;
+	*out = (struct names_entry){ .cookie = home, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
+	return true;
+}
+
+bool known_free(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
+{
+	const struct free_place *p;
+
+	if (dir->rec.max_probe)
+		return false;
+	out->cookie = cookie_of(hash_key(sv), name, len);
+	out->probe = 0;
+	p = free_slot(sv, dir->ino, out->cookie);
+	return p->dir == dir->ino && p->cookie == out->cookie;
+}
+
+void known_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len)
+{
+	if (entry->probe || dir->rec.max_probe)
+		return;
+	*name_slot(sv, dir->ino, entry->cookie) = (struct known_name){
+		.dir = dir->ino,
+		.cookie = entry->cookie,
+		.check = name_check_of(hash_key(sv), name, len),
+		.ino = entry->ino,
+		.type = entry->mode >> 12,
+	};
+}
+
+void known_note_free(struct subvol *sv, const struct inode *dir, const struct names_entry *place)
+{
+	if (!dir->rec.max_probe)
+		*free_slot(sv, dir->ino, place->cookie) = (struct free_place){ .dir = dir->ino, .cookie = place->cookie };
+}
+
+void known_changed(struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	struct free_place *p = free_slot(sv, dir, cookie);
+	struct known_name *k = name_slot(sv, dir, cookie);
+
+	if (p->dir == dir && p->cookie == cookie)
+		p->dir = 0;
+	if (k->dir == dir && k->cookie == cookie)
+		k->dir = 0;
+}
