@@ -564,8 +564,12 @@ static void *reactor_thread_main(void *arg)
 {
 	struct reactor *r = arg;
 
+	int rc;
+
 	pthread_setname_np(pthread_self(), r->thread_name);
-	return (void *)(intptr_t)reactor_run(r);
+	rc = reactor_bind(r);
+	sem_post(&r->thread_bound);
+	return (void *)(intptr_t)(rc ? rc : reactor_run(r));
 }
 
 int reactor_start_thread(struct reactor *r, const char *name)
@@ -574,11 +578,16 @@ int reactor_start_thread(struct reactor *r, const char *name)
 	int rc;
 
 	snprintf(r->thread_name, sizeof(r->thread_name), "%s", name);
+	sem_init(&r->thread_bound, 0, 0);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	rc = -pthread_create(&r->thread, NULL, reactor_thread_main, r);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	r->thread_started = !rc;
+	/* Until it is the thread's, anybody who asks would take it for his own. */
+	while (!rc && sem_wait(&r->thread_bound))
+		;
+	sem_destroy(&r->thread_bound);
 	return rc;
 }
 

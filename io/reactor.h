@@ -68,7 +68,7 @@ int reactor_run_once(struct reactor *r, uint64_t timeout_ns);
  */
 void reactor_stop(struct reactor *r);
 
-/* reactor_run() on a new thread called name (15 characters at most), signals blocked. */
+/* reactor_run() on a new thread called name (15 characters at most), signals blocked; it owns the reactor when this returns. */
 int reactor_start_thread(struct reactor *r, const char *name);
 
 /* Wait for that thread to end (reactor_stop() ends it). What reactor_run() returned. */

@@ -5,6 +5,7 @@
 
 #include <liburing.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #include "io/reactor.h"
@@ -106,6 +107,7 @@ struct reactor {
 	pthread_t thread;
 	char thread_name[16];
 	bool thread_started;
+	sem_t thread_bound;
 };
 
 /*
