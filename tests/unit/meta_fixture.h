@@ -49,6 +49,12 @@ void fixture_end(struct meta_fixture *fx);
 /* Cut the power now: goes on with a pool opened on what a cut leaves. */
 void fixture_power_cut(struct meta_fixture *fx, uint64_t seed);
 
+/*
+ * In a forked process that will be killed: its assertions speak to a file of its own. Check's is shared with the test, and a message that a
+ * kill cuts in two is the end of the whole suite.
+ */
+void fixture_forked(const char *messages);
+
 /* Run fn with an op until it returns something else than META_WAIT, which is returned. */
 typedef int64_t (*fixture_fn)(struct op *op, void *arg);
 int64_t run_op(struct meta_fixture *fx, fixture_fn fn, void *arg);

@@ -511,8 +511,10 @@ START_TEST(takeover_after_kill)
 	ck_assert_int_eq(device_create_file(TAKEOVER_FILE, 128 * MIB), 0);
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
-	if (!pid)
+	if (!pid) {
+		fixture_forked("/dev/null");
 		worker(area, progress);
+	}
 	while (progress->made < 700 && !waitpid(pid, NULL, WNOHANG))
 		usleep(1000);
 	kill(pid, SIGKILL);

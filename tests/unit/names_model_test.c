@@ -7,10 +7,12 @@
  */
 #include "config.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <linux/fs.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -493,6 +495,7 @@ END_TEST
 /* ---- workers that are killed ---- */
 
 #define KILL_FILE "names_kill.img"
+#define KILL_MESSAGES "names_kill.log"
 #define KILLS 24u
 
 /* What the workers did, in memory that outlives them. */
@@ -607,6 +610,19 @@ static void kill_worker(struct pool_area area, unsigned round)
 	fixture_end(&fx);
 }
 
+static void show_messages(void)
+{
+	FILE *f = fopen(KILL_MESSAGES, "r");
+	int c;
+
+	while (f && (c = getc(f)) != EOF)
+		if (isprint(c))
+			putc(c, stderr);
+	if (f)
+		fclose(f);
+	putc('\n', stderr);
+}
+
 /* In processes of their own: RocksDB's threads do not survive a fork. */
 static int kill_round(struct pool_area area, unsigned round, unsigned us)
 {
@@ -616,6 +632,7 @@ static int kill_round(struct pool_area area, unsigned round, unsigned us)
 
 	ck_assert_int_ge(pid, 0);
 	if (!pid) {
+		fixture_forked(KILL_MESSAGES);
 		kill_worker(area, round);
 		_exit(0);
 	}
@@ -626,6 +643,8 @@ static int kill_round(struct pool_area area, unsigned round, unsigned us)
 		kill(pid, SIGKILL);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	if (!WIFSIGNALED(status) && WEXITSTATUS(status))
+		show_messages();
 	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
 
@@ -650,6 +669,7 @@ START_TEST(killed_workers)
 	munmap(killed, sizeof(*killed));
 	munmap(area.base, area.len_bytes);
 	unlink(KILL_FILE);
+	unlink(KILL_MESSAGES);
 }
 END_TEST
 
