@@ -563,7 +563,6 @@ int reactor_run_once(struct reactor *r, uint64_t timeout_ns)
 static void *reactor_thread_main(void *arg)
 {
 	struct reactor *r = arg;
-
 	int rc;
 
 	pthread_setname_np(pthread_self(), r->thread_name);

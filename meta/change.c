@@ -209,11 +209,6 @@ static void put_result(struct change *c, uint64_t ino)
 	put(c, DB_SYS, 0, key, key_len, value, result_rec_encode(&rec, value));
 }
 
-static bool any(const struct counters_delta *d)
-{
-	return d->born || d->referenced || d->meta || d->inodes || d->meta_born || d->inodes_born || d->unwritten;
-}
-
 static int64_t positive(int64_t n)
 {
 	return n > 0 ? n : 0;
@@ -250,8 +245,7 @@ static int write_directly(struct change *c, bool frees)
 	struct subvol *sv = c->op->sv;
 
 	gather_list_put(c->list, sv->pool->db, c->batch);
-	if (any(&c->delta))
-		subvol_put_counters(sv, c->batch, &c->delta);
+	subvol_put_counters(sv, c->batch, &c->delta);
 	return subvol_write(c->op, c->batch, frees);
 }
 

@@ -30,7 +30,6 @@
 #include "io/log.h"
 #include "meta/gather.h"
 #include "meta/subvol_internal.h"
-#include "meta/sysrec.h"
 
 #define SEGMENT_BYTES 65536u
 #define SEGMENTS 1024u
@@ -269,24 +268,6 @@ static int get_marker(struct db *db, uint32_t session, uint64_t *sequence)
 	return 0;
 }
 
-static void put_delta(struct pool *pool, struct db_batch *batch, uint32_t tree, uint32_t node,
-		      const struct counters_delta *d)
-{
-	static const struct counters_delta none;
-	const struct counters_rec rec = {
-		.born = d->born,
-		.referenced = d->referenced,
-		.meta = d->meta,
-		.inodes = d->inodes,
-		.meta_born = d->meta_born,
-		.inodes_born = d->inodes_born,
-		.unwritten = d->unwritten,
-	};
-
-	if (memcmp(d, &none, sizeof(none)))
-		sysrec_add_counters(pool->db, batch, tree, node, &rec);
-}
-
 /* ---- What a killed worker left ---- */
 
 static bool op_fits(const struct entry_op *op, size_t left)
@@ -334,7 +315,7 @@ static int takeup_entries(struct pool *pool, const struct segment *s, uint64_t m
 		delta_add(&delta, &e->delta);
 	}
 	if (last > marker) {
-		put_delta(pool, batch, s->tree, s->node, &delta);
+		counters_put(pool->db, batch, s->tree, s->node, &delta);
 		put_marker(pool->db, batch, s->session, last);
 	}
 	return 0;
@@ -352,7 +333,8 @@ static int takeup_segment(struct pool *pool, struct segment *s)
 		r = db_write(pool->db, batch, 0);
 	if (r == -EBADMSG)
 		log_error("pool %s: the changes that the last worker left in memory are damaged (tree %" PRIu32 ", session %" PRIu32
-			  ")", pool_name(pool), s->tree, s->session);
+			  "): stop nvfsd and start the pool again, which goes back to the last commit",
+			  pool_name(pool), s->tree, s->session);
 	return r;
 }
 
@@ -458,7 +440,7 @@ static void fill_batch(struct gather *g)
 	qsort_r(order, n, sizeof(*order), compare_ops, g);
 	for (unsigned i = 0; i < n; i++)
 		put_op(op_at(g, order[i]), sv->pool->db, g->batch);
-	put_delta(sv->pool, g->batch, g->segment->tree, g->segment->node, &g->delta);
+	counters_put(sv->pool->db, g->batch, g->segment->tree, g->segment->node, &g->delta);
 	put_marker(sv->pool->db, g->batch, g->segment->session, g->last);
 }
 
@@ -605,6 +587,7 @@ int gather_accept(struct op *op, const struct gather_list *list, const struct co
 	int r;
 
 	ASSERT_ON_REACTOR(op->sv->reactor);
+	assert(list->ops); /* a group is counted by its keys */
 	if (!g || need > sizeof(g->segment->entries) || list->ops > KEYS_MAX)
 		return -E2BIG;
 	r = need_segment(g);

@@ -64,31 +64,27 @@ static const uint8_t *hash_key(const struct subvol *sv)
 	return sv->pool->label.hash_key;
 }
 
-bool known_there(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
+bool known_there(const struct subvol *sv, const struct inode *dir, uint64_t cookie, const char *name, size_t len,
+		 struct names_entry *out)
 {
-	const struct known_name *k;
-	uint64_t home;
+	const struct known_name *k = name_slot(sv, dir->ino, cookie);
 
-	if (dir->rec.max_probe)
+	if (dir->rec.max_probe || k->dir != dir->ino || k->cookie != cookie ||
+	    k->check != name_check_of(hash_key(sv), name, len))
 		return false;
-	home = cookie_of(hash_key(sv), name, len);
-	k = name_slot(sv, dir->ino, home);
-	if (k->dir != dir->ino || k->cookie != home || k->check != name_check_of(hash_key(sv), name, len))
-		return false;
-	*out = (struct names_entry){ .cookie = home, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
+	*out = (struct names_entry){ .cookie = cookie, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
 	return true;
 }
 
-bool known_free(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
+bool known_free(const struct subvol *sv, const struct inode *dir, uint64_t cookie, struct names_entry *out)
 {
-	const struct free_place *p;
+	const struct free_place *p = free_slot(sv, dir->ino, cookie);
 
-	if (dir->rec.max_probe)
+	if (dir->rec.max_probe || p->dir != dir->ino || p->cookie != cookie)
 		return false;
-	out->cookie = cookie_of(hash_key(sv), name, len);
+	out->cookie = cookie;
 	out->probe = 0;
-	p = free_slot(sv, dir->ino, out->cookie);
-	return p->dir == dir->ino && p->cookie == out->cookie;
+	return true;
 }
 
 void known_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len)

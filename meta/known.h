@@ -24,9 +24,10 @@ struct names_entry {
 int known_create(struct known **out); /* 0 or -ENOMEM */
 void known_destroy(struct known *known); /* NULL is fine */
 
-/* The name's entry, or the place that is free for it, when that is known. */
-bool known_there(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out);
-bool known_free(const struct subvol *sv, const struct inode *dir, const char *name, size_t len, struct names_entry *out);
+/* The name's entry, or that its place is free, when that is known. cookie is the name's own. */
+bool known_there(const struct subvol *sv, const struct inode *dir, uint64_t cookie, const char *name, size_t len,
+		 struct names_entry *out);
+bool known_free(const struct subvol *sv, const struct inode *dir, uint64_t cookie, struct names_entry *out);
 
 /* The entry is there, as read or as a change that was written left it; or its place is free. */
 void known_note(struct subvol *sv, const struct inode *dir, const struct names_entry *entry, const char *name, size_t len);

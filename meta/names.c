@@ -52,10 +52,9 @@ static int read_entry(struct op *op, const struct inode *dir, uint64_t cookie, s
 }
 
 /* Look at the probes from..to: 0 when the name is there. Notes the first free place. */
-static int probe(struct op *op, const struct inode *dir, const char *name, size_t len, unsigned from, unsigned to,
+static int probe(struct op *op, const struct inode *dir, uint64_t home, const char *name, size_t len, unsigned from, unsigned to,
 		 bool *free_place, struct names_entry *out)
 {
-	const uint64_t home = cookie_of(op->sv->pool->label.hash_key, name, len);
 	bool wait = false;
 
 	for (unsigned i = from; i <= to; i++) {
@@ -90,14 +89,15 @@ static int probe(struct op *op, const struct inode *dir, const char *name, size_
 
 int names_find(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
 {
+	const uint64_t home = cookie_of(op->sv->pool->label.hash_key, name, len);
 	bool free_place = false;
 	int r;
 
-	if (known_free(op->sv, dir, name, len, out))
+	if (known_free(op->sv, dir, home, out))
 		return -ENOENT;
-	if (known_there(op->sv, dir, name, len, out))
+	if (known_there(op->sv, dir, home, name, len, out))
 		return 0;
-	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
+	r = probe(op, dir, home, name, len, 0, dir->rec.max_probe, &free_place, out);
 	if (r == -ENOENT && free_place)
 		known_note_free(op->sv, dir, out);
 	if (!r)
@@ -107,18 +107,19 @@ int names_find(struct op *op, const struct inode *dir, const char *name, size_t 
 
 int names_place(struct op *op, const struct inode *dir, const char *name, size_t len, struct names_entry *out)
 {
+	const uint64_t home = cookie_of(op->sv->pool->label.hash_key, name, len);
 	bool free_place = false;
 	int r;
 
 	if (!dir->rec.nlink)
 		return -ENOENT; /* a removed directory that somebody stands in */
-	if (known_free(op->sv, dir, name, len, out))
+	if (known_free(op->sv, dir, home, out))
 		return 0;
-	if (known_there(op->sv, dir, name, len, out))
+	if (known_there(op->sv, dir, home, name, len, out))
 		return -EEXIST;
-	r = probe(op, dir, name, len, 0, dir->rec.max_probe, &free_place, out);
+	r = probe(op, dir, home, name, len, 0, dir->rec.max_probe, &free_place, out);
 	for (unsigned i = dir->rec.max_probe + 1u; r == -ENOENT && !free_place && i <= PROBE_MAX; i++)
-		r = probe(op, dir, name, len, i, i, &free_place, out);
+		r = probe(op, dir, home, name, len, i, i, &free_place, out);
 	if (!r)
 		return -EEXIST;
 	if (r != -ENOENT)

@@ -118,8 +118,9 @@ int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
 	return blocks > 0 ? data_room_wait(op, r) : r;
 }
 
-void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *d)
+void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t node, const struct counters_delta *d)
 {
+	static const struct counters_delta none;
 	const struct counters_rec rec = {
 		.born = d->born,
 		.referenced = d->referenced,
@@ -130,7 +131,13 @@ void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct
 		.unwritten = d->unwritten,
 	};
 
-	sysrec_add_counters(sv->pool->db, batch, sv->tree, sv->node, &rec);
+	if (memcmp(d, &none, sizeof(none)))
+		sysrec_add_counters(db, batch, tree, node, &rec);
+}
+
+void subvol_put_counters(struct subvol *sv, struct db_batch *batch, const struct counters_delta *d)
+{
+	counters_put(sv->pool->db, batch, sv->tree, sv->node, d);
 }
 
 /* ---- writing ---- */

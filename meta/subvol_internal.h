@@ -79,6 +79,9 @@ struct subvol {
  */
 int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
 
+/* Move the counters of this node with the batch; a delta of zeros adds nothing to it. */
+void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t node, const struct counters_delta *delta);
+
 /* What subvol_write() asks before it writes: the same answers. */
 int subvol_may_write(struct op *op, bool allow_full);
 
