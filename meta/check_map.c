@@ -29,17 +29,31 @@ struct map_pass {
 	CHECK_ARRAY(struct waiting) waiting;
 };
 
+/* Of a run that leaves the zones for data: what lies in them has a holder all the same, or a repair would free it. */
+static int count_blocks(struct check *c, const struct map_run *run)
+{
+	int err = 0;
+
+	for (unsigned b = 0; !err && b < run->stored_blocks; b++) {
+		const struct extent block = { run->address + b, 1, run->vdev };
+
+		err = space_claim(c->holders, &block);
+		err = err == -EINVAL ? 0 : err;
+	}
+	return err;
+}
+
 /* A holder that is not counted must not make a block free: 0, or what ends the check. */
 static int count_run(struct check *c, const struct map_key *k, const struct map_run *run)
 {
 	const struct extent range = { run->address, run->stored_blocks, run->vdev };
 	const int err = map_run_stored(run) ? space_claim(c->holders, &range) : 0;
 
-	if (err == -EINVAL)
-		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": blocks %" PRIu64 "+%u of device %u are not in zones for data",
-			    check_node_name(c, k->tree, k->node), k->ino, k->chunk, range.block,
-			    range.blocks, range.vdev);
-	return err == -EINVAL ? 0 : err;
+	if (err != -EINVAL)
+		return err;
+	check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": blocks %" PRIu64 "+%u of device %u are not in zones for data",
+		    check_node_name(c, k->tree, k->node), k->ino, k->chunk, range.block, range.blocks, range.vdev);
+	return count_blocks(c, run);
 }
 
 static int count_record(struct check *c, struct check_node *n, const struct map_key *k,

@@ -607,6 +607,14 @@ static void map_into_metafs(struct rig *rig)
 	put_map(rig, FILE_PLAIN, 0, &rec);
 }
 
+static void map_half_into_metafs(struct rig *rig)
+{
+	struct map_rec rec = sample_map(rig, false);
+
+	rec.runs[0].address = rig->data_block - 2;
+	put_map(rig, FILE_PLAIN, 0, &rec);
+}
+
 static void map_inherits_nothing(struct rig *rig)
 {
 	struct map_rec rec = sample_map(rig, false);
@@ -698,6 +706,7 @@ static const struct damage damages[] = {
 	{ map_of_nothing, "inode 60 is not there, and has maps", COMPUTED },
 	{ empty_map, "inode 3 chunk 3: an empty record that hides nothing", COMPUTED },
 	{ map_into_metafs, "inode 3 chunk 0: blocks 4294967295+4 of device 0 are not in zones for data", LEFT },
+	{ map_half_into_metafs, "+4 of device 0 are not in zones for data", LEFT },
 	{ map_inherits_nothing, "inode 3 chunk 0: inherited, and nothing to inherit from", LEFT },
 	{ malformed_map, "map: tree 1 map of 3 chunk 0 node 1: damaged", LEFT },
 	{ holders_too_many, "block 5 has 1 holders, and 0 by the maps, 1 blocks differ", COMPUTED },
@@ -707,6 +716,36 @@ static const struct damage damages[] = {
 	{ holders_malformed, "its holders are malformed", COMPUTED },
 	{ no_holders_malformed, "its holders are malformed", COMPUTED },
 };
+
+/* What a run has in zones for data stays held when the rest of it is nowhere. */
+START_TEST(half_a_run_keeps_its_blocks)
+{
+	struct check_result r;
+	struct space_rec rec;
+	struct db_value found = { 0 };
+	struct rig rig;
+
+	rig_copy(&base, &rig);
+	rig_open(&rig, false);
+	ck_assert_uint_gt(rig.data_zone, 0);
+	map_half_into_metafs(&rig);
+	rig_shut(&rig);
+	ck_assert_int_eq(run_check(&rig, true, false, &r), 0);
+	ck_assert_msg(strstr(output, "are not in zones for data") != NULL, "%s", output);
+	rig_open(&rig, false);
+	ck_assert_int_eq(db_get(rig.db, DB_SPACE, key, key_space(key, 0, rig.data_zone), 0, &found), 0);
+	ck_assert_int_eq(space_rec_decode(found.data, found.len, &rec), 0);
+	/* Blocks 0 and 1 of the run that begins outside, 4 of the compressed one. */
+	ck_assert_uint_eq(rec.nspans, 2);
+	ck_assert_uint_eq(space_rec_span(&rec, 0).first, 0);
+	ck_assert_uint_eq(space_rec_span(&rec, 0).blocks, 2);
+	ck_assert_int_eq(space_rec_span(&rec, 0).holders, 1);
+	ck_assert_uint_eq(space_rec_span(&rec, 1).first, 4);
+	db_value_release(&found);
+	rig_shut(&rig);
+	rig_free(&rig);
+}
+END_TEST
 
 START_TEST(every_damage_is_found)
 {
@@ -921,6 +960,7 @@ int main(void)
 	tcase_set_timeout(tcase, 120);
 	tcase_add_test(tcase, clean);
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
+	tcase_add_test(tcase, half_a_run_keeps_its_blocks);
 	tcase_add_test(tcase, labels_are_repaired);
 	tcase_add_test(tcase, tables_are_repaired);
 	tcase_add_test(tcase, tables_of_rocksdb_are_read);
