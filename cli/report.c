@@ -5,14 +5,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cli/report.h"
+#include "io/visible.h"
 
 __attribute__((format(printf, 1, 0))) static void vreport(const char *fmt, va_list ap)
 {
+	char line[4096];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
 	fflush(stdout);
 	fprintf(stderr, "%s: ", program_invocation_short_name);
-	vfprintf(stderr, fmt, ap);
+	visible_print(stderr, line, strlen(line));
 	fputc('\n', stderr);
 }
 

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "io/log.h"
+#include "io/visible.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -96,18 +97,18 @@ static void write_line(const char *line, size_t len)
 
 void log_msgv(enum log_level level, const char *fmt, va_list ap)
 {
-	char line[LOG_LINE_BYTES];
+	char text[LOG_LINE_BYTES], line[LOG_LINE_BYTES];
 	size_t len = 0;
-	int saved = errno, n;
+	int saved = errno;
 
 	if (!log_enabled(level))
 		return;
 	if (!sink_fn)
 		len = put_prefix(level, line, 64);
+	if (vsnprintf(text, sizeof(text), fmt, ap) < 0)
+		*text = '\0';
 	/* One byte is kept for the newline. */
-	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
-	if (n > 0)
-		len += (size_t)n < sizeof(line) - len - 1 ? (size_t)n : sizeof(line) - len - 2;
+	len += visible_copy(line + len, sizeof(line) - len - 1, text);
 	if (sink_fn) {
 		sink_fn(level, line, sink_arg);
 	} else {

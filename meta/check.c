@@ -32,6 +32,7 @@
 #include "io/cleanup.h"
 #include "io/device.h"
 #include "io/log.h"
+#include "io/visible.h"
 #include "meta/check_internal.h"
 
 #define ROUNDS_MAX 6
@@ -92,6 +93,16 @@ static bool seen_before(struct check *c, const char *line)
 	return false;
 }
 
+/* With what a hostile pool has in its names. */
+static void print_line(struct check *c, const char *line, const char *outcome)
+{
+	check_progress(c, NULL, 0, 0);
+	if (!c->options.out)
+		return;
+	visible_print(c->options.out, line, strlen(line));
+	fprintf(c->options.out, "%s\n", outcome);
+}
+
 bool check_found(struct check *c, bool fixable, const char *fmt, ...)
 {
 	/* What could not be read must not be taken for what is not there. */
@@ -107,24 +118,20 @@ bool check_found(struct check *c, bool fixable, const char *fmt, ...)
 	if (!seen_before(c, line)) {
 		c->result.found++;
 		c->result.repaired += fix;
-		check_progress(c, NULL, 0, 0);
-		if (c->options.out)
-			fprintf(c->options.out, "%s%s\n", line, fix ? ": repaired" : "");
+		print_line(c, line, fix ? ": repaired" : "");
 	}
 	return fix;
 }
 
 void check_note(struct check *c, const char *fmt, ...)
 {
+	char line[4096];
 	va_list ap;
 
-	if (!c->options.out)
-		return;
-	check_progress(c, NULL, 0, 0);
 	va_start(ap, fmt);
-	vfprintf(c->options.out, fmt, ap);
+	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	fputc('\n', c->options.out);
+	print_line(c, line, "");
 }
 
 void check_progress(struct check *c, const char *what, uint64_t done, uint64_t total)

@@ -8,6 +8,7 @@
 
 #include "io/cleanup.h"
 #include "io/device.h"
+#include "io/visible.h"
 #include "meta/check_internal.h"
 #include "meta/dump.h"
 #include "meta/metafs_table.h"
@@ -236,8 +237,9 @@ static int dump_inode(struct dump *d, const struct dump_request *request)
 	if (!err) {
 		cleanup_free char *path = check_path(&view, ino);
 
-		fprintf(d->out, "subvolume %s inode %" PRIu64 " path %s\n", s->name, ino,
-			path && *path ? path : "/");
+		fprintf(d->out, "subvolume %s inode %" PRIu64 " path ", s->name, ino);
+		visible_print(d->out, path && *path ? path : "/", path && *path ? strlen(path) : 1);
+		fputc('\n', d->out);
 		err = dump_records_of(d, s->tree, ino);
 	}
 	check_view_free(&view);

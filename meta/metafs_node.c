@@ -438,8 +438,8 @@ int metafs_create(struct metafs *mf, const char *name, struct metafs_file **out)
 
 	if (mf->read_only)
 		return -EROFS;
-	if (!*name || strlen(name) > METAFS_NAME_MAX)
-		return -ENAMETOOLONG;
+	if (!metafs_name_valid(name, strlen(name)))
+		return -EINVAL;
 	held = lock_mutex(&mf->lock);
 	return create_locked(mf, name, out);
 }
@@ -561,8 +561,8 @@ int metafs_rename(struct metafs *mf, const char *from, const char *to)
 
 	if (mf->read_only)
 		return -EROFS;
-	if (!*to || strlen(to) > METAFS_NAME_MAX)
-		return -ENAMETOOLONG;
+	if (!metafs_name_valid(to, strlen(to)))
+		return -EINVAL;
 	held = lock_mutex(&mf->lock);
 	return rename_locked(mf, from, to);
 }

@@ -134,6 +134,16 @@ static int measure(const uint8_t *at, const uint8_t *end, unsigned files, size_t
 	return at == end ? 0 : -EBADMSG;
 }
 
+bool metafs_name_valid(const char *name, size_t len)
+{
+	if (!len || len > METAFS_NAME_MAX)
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (name[i] <= ' ' || name[i] > '~' || name[i] == '/')
+			return false;
+	return true;
+}
+
 static bool file_possible(const struct metafs_table_file *f)
 {
 	uint64_t bytes = 0;
@@ -144,7 +154,7 @@ static bool file_possible(const struct metafs_table_file *f)
 			return false;
 		bytes += (uint64_t)f->extent[i].blocks * NVFS_BLOCK_SIZE;
 	}
-	if (memchr(f->name, 0, f->name_len) || memchr(f->name, '/', f->name_len))
+	if (!metafs_name_valid(f->name, f->name_len))
 		return false;
 	if (f->kind == METAFS_PLAIN)
 		return !f->frozen && !f->blocks && !f->log_number && f->size <= bytes;

@@ -50,6 +50,9 @@ struct metafs_table {
 	void *store; /* extents and names, when decoded */
 };
 
+/* 1 to 255 printable ASCII characters without blanks and slashes, as RocksDB's are: names of a forger go to no terminal and no log. */
+bool metafs_name_valid(const char *name, size_t len);
+
 size_t metafs_table_file_bytes(unsigned extents, size_t name_len);
 size_t metafs_table_length(const struct metafs_table *table);
 

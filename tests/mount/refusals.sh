@@ -39,6 +39,9 @@ mkfs_refuses_a_foreign_filesystem() {
 	unchanged ext4.img refused 'dirty' mkfs.nvfs --name foreign --force --dirty 100G ext4.img
 	unchanged ext4.img refused 'inodes' mkfs.nvfs --name foreign --force --inodes 99999999999 ext4.img
 	mkfs.nvfs --name foreign --force ext4.img
+	# The label is whatever its owner wrote, and goes to a terminal.
+	mkfs.ext4 -q -F -L $'\e[2J' ext4.img
+	refused 'labelled "\\x1b\[2J"' mkfs.nvfs --name foreign ext4.img
 }
 
 mkfs_refuses_a_pool_in_use() {

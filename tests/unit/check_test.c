@@ -895,6 +895,34 @@ START_TEST(members_are_needed)
 }
 END_TEST
 
+/* Names come from the device, and lines go to a terminal. */
+START_TEST(names_are_shown_harmless)
+{
+	static const char clear[] = "\x1b[2J\ngone";
+	const struct dump_request request = { .what = DUMP_INODE, .inode = "3" };
+	struct check_result r;
+	struct rig rig;
+	FILE *f;
+
+	rig_copy(&base, &rig);
+	rig_open(&rig, false);
+	put_entry(&rig, FOLDER, clear, 77, S_IFREG);
+	del(&rig, DB_NS, key, key_dirent(key, TREE, FOLDER, cookie(&rig, "file"), NODE));
+	put_entry(&rig, FOLDER, "f\xc3\xbc\x9b", FILE_PLAIN, S_IFREG);
+	rig_shut(&rig);
+	flip(rig.dev[0], rig.data_block * 4096);
+	ck_assert_int_eq(run_check(&rig, false, true, &r), 0);
+	ck_assert_msg(strstr(output, "the entry \\x1b[2J\\x0agone leads to inode 77") != NULL, "%s", output);
+	ck_assert_msg(strstr(output, "(/dir/f\xc3\xbc\\x9b) offset 0: wrong checksum") != NULL, "%s", output);
+	ck_assert_ptr_null(strchr(output, '\x1b'));
+	f = fmemopen(output, sizeof(output), "w");
+	ck_assert_int_eq(dump_pool(rig.dev, DEVICES, &request, f, f), 0);
+	fclose(f);
+	ck_assert_msg(strstr(output, "inode 3 path /dir/f\xc3\xbc\\x9b\n") != NULL, "%s", output);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(data_is_read)
 {
 	struct check_result r;
@@ -965,6 +993,7 @@ int main(void)
 	tcase_add_test(tcase, tables_are_repaired);
 	tcase_add_test(tcase, tables_of_rocksdb_are_read);
 	tcase_add_test(tcase, members_are_needed);
+	tcase_add_test(tcase, names_are_shown_harmless);
 	tcase_add_test(tcase, data_is_read);
 	tcase_add_test(tcase, dump_prints);
 	suite_add_tcase(suite, tcase);

@@ -135,9 +135,21 @@ START_TEST(a_long_line_is_cut_and_still_one_line)
 }
 END_TEST
 
+START_TEST(a_forged_line_is_not_one)
+{
+	char got[256];
+	ssize_t n = through_a_pipe("file \x1b[2J\n<3>all is lost", got, sizeof(got) - 1);
+
+	ck_assert_int_gt(n, 0);
+	got[n] = '\0';
+	ck_assert_msg(strstr(got, "file \\x1b[2J\\x0a<3>all is lost\n") != NULL, "%s", got);
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run("log", levels_above_the_limit_are_dropped, errno_is_kept,
 			people_get_the_name, a_journal_gets_the_level, no_device_becomes_stderr,
-			a_long_line_is_cut_and_still_one_line, NULL);
+			a_long_line_is_cut_and_still_one_line, a_forged_line_is_not_one,
+			NULL);
 }

@@ -177,6 +177,9 @@ START_TEST(table_impossible)
 	REFUSED(2, t.file[2].size = 2 * 4040 + 1);
 	REFUSED(1, t.file[1].size = 1);
 	REFUSED(0, (t.file[0].name = "a/b/c/d", t.file[0].name_len = 7));
+	REFUSED(0, (t.file[0].name = "\x1b[2J", t.file[0].name_len = 4));
+	REFUSED(0, (t.file[0].name = "a\nb", t.file[0].name_len = 3));
+	REFUSED(0, (t.file[0].name = "\x9b" "2J", t.file[0].name_len = 3));
 #undef REFUSED
 	t.range.count = 1;
 	ck_assert_int_eq(validate_changed(&t), -EBADMSG);
@@ -320,7 +323,8 @@ START_TEST(names)
 	ck_assert_uint_eq(st.size_bytes, 10000);
 	memset(long_name, 'n', sizeof(long_name));
 	long_name[256] = 0;
-	ck_assert_int_eq(metafs_create(rig.mf, long_name, &f), -ENAMETOOLONG);
+	ck_assert_int_eq(metafs_create(rig.mf, long_name, &f), -EINVAL);
+	ck_assert_int_eq(metafs_create(rig.mf, "a\nb", &f), -EINVAL);
 	long_name[255] = 0;
 	ck_assert_int_eq(metafs_create(rig.mf, long_name, &f), 0);
 	metafs_file_close(f);
