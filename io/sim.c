@@ -69,6 +69,8 @@ struct sim {
 	uint64_t steps;
 	sim_step_fn hook;
 	void *hook_arg;
+	unsigned telling;    /* threads in the hook */
+	pthread_cond_t told; /* one of them came back */
 };
 
 static struct sim *to_sim(struct device *dev)
@@ -341,8 +343,12 @@ static int sim_survivors(const struct sim *s, uint64_t seed, struct sim_image *i
 
 /* ---- The four operations, when their time has come ---- */
 
+/* The one whose hook this thread is in. */
+static _Thread_local const struct sim *tells;
+
 static void sim_tell(struct sim *s, enum io_op op)
 {
+	const struct sim *outer = tells;
 	sim_step_fn hook;
 	uint64_t step;
 	void *arg;
@@ -351,9 +357,17 @@ static void sim_tell(struct sim *s, enum io_op op)
 	step = ++s->steps;
 	hook = s->hook;
 	arg = s->hook_arg;
+	s->telling += hook != NULL;
 	pthread_mutex_unlock(&s->lock);
-	if (hook)
-		hook(&s->dev, op, step, arg);
+	if (!hook)
+		return;
+	tells = s;
+	hook(&s->dev, op, step, arg);
+	tells = outer;
+	pthread_mutex_lock(&s->lock);
+	s->telling--;
+	pthread_cond_broadcast(&s->told);
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void sim_flight_start(struct sim *s, struct sim_flight *f)
@@ -694,6 +708,7 @@ static void sim_close(struct device *dev)
 	sim_drop_list(&s->cached);
 	sim_image_free(&s->current);
 	sim_image_free(&s->durable);
+	pthread_cond_destroy(&s->told);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -736,6 +751,7 @@ int device_sim_create(uint64_t size_bytes, const struct sim_options *opts, struc
 	sim_geometry(s, size_bytes);
 	s->powered = true;
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_cond_init(&s->told, NULL);
 	rc = size_bytes < BLOCK || BLOCK % s->opts.sector_bytes ? -EINVAL : 0;
 	if (!rc)
 		rc = device_init(&s->dev, &sim_ops, "sim");
@@ -856,6 +872,8 @@ void sim_set_step_hook(struct device *dev, sim_step_fn fn, void *arg)
 	s->hook = fn;
 	s->hook_arg = arg;
 	s->steps = 0;
+	while (s->telling > (tells == s))
+		pthread_cond_wait(&s->told, &s->lock);
 }
 
 void sim_set_faults(struct device *dev, const struct sim_faults *faults)

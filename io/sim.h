@@ -50,7 +50,7 @@ size_t sim_unflushed(struct device *dev);
 /*
  * Called after each write, flush and discard that had an effect, without locks
  * held, on the thread that caused it; step counts them from 1. The place to
- * take a snapshot. NULL removes it. Not to be changed while I/O runs.
+ * take a snapshot. NULL removes it. When sim_set_step_hook() returns no other thread is in the one before.
  */
 typedef void (*sim_step_fn)(struct device *dev, enum io_op op, uint64_t step, void *arg);
 void sim_set_step_hook(struct device *dev, sim_step_fn fn, void *arg);
