@@ -805,33 +805,24 @@ START_TEST(failed_close_gives_back_charges)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times)
-{
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 120);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("accounting");
 
-	add(suite, "limit", limit_holds_over_a_crash, 2);
-	add(suite, "lower", lower_limit_holds_over_a_crash, 1);
-	add(suite, "lower_inodes", lower_inode_limit_holds_over_a_crash, 1);
-	add(suite, "claims", claims_hold_over_a_crash, 1);
-	add(suite, "direct", full_pool_takes_many_direct_writes, 1);
-	add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
-	add(suite, "removed", removed_with_a_cut, 2);
-	add(suite, "times", times_leave_cuts_alone, 1);
-	add(suite, "large", large_range_is_cleared_as_a_whole, 2);
-	add(suite, "zeroing", zeroing_keeps_its_blocks, 2);
-	add(suite, "pile", cuts_do_not_pile_up, 1);
-	add(suite, "wide", wide_file, 8);
-	add(suite, "orphan", orphan_is_used_again, 2);
-	add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
-	add(suite, "close", failed_close_gives_back_charges, 1);
+	unit_add(suite, "limit", limit_holds_over_a_crash, 2);
+	unit_add(suite, "lower", lower_limit_holds_over_a_crash, 1);
+	unit_add(suite, "lower_inodes", lower_inode_limit_holds_over_a_crash, 1);
+	unit_add(suite, "claims", claims_hold_over_a_crash, 1);
+	unit_add(suite, "direct", full_pool_takes_many_direct_writes, 1);
+	unit_add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
+	unit_add(suite, "removed", removed_with_a_cut, 2);
+	unit_add(suite, "times", times_leave_cuts_alone, 1);
+	unit_add(suite, "large", large_range_is_cleared_as_a_whole, 2);
+	unit_add(suite, "zeroing", zeroing_keeps_its_blocks, 2);
+	unit_add(suite, "pile", cuts_do_not_pile_up, 1);
+	unit_add(suite, "wide", wide_file, 8);
+	unit_add(suite, "orphan", orphan_is_used_again, 2);
+	unit_add(suite, "sweep", sweep_is_clean_at_any_moment, 1);
+	unit_add(suite, "close", failed_close_gives_back_charges, 1);
 	return unit_run_suite(suite);
 }

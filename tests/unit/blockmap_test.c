@@ -425,26 +425,17 @@ START_TEST(masks)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times)
-{
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 60);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("blockmap");
 
-	add(suite, "history", any_history, 4);
-	add(suite, "difference", difference_of_two_records, 2);
-	add(suite, "stays", what_stays_is_not_in_the_difference, 1);
-	add(suite, "pieces", extent_in_pieces, 1);
-	add(suite, "contradictions", contradictions_are_refused, 1);
-	add(suite, "flags", flags_end_runs, 1);
-	add(suite, "extents", extents_come_and_go, 1);
-	add(suite, "masks", masks, 1);
+	unit_add(suite, "history", any_history, 4);
+	unit_add(suite, "difference", difference_of_two_records, 2);
+	unit_add(suite, "stays", what_stays_is_not_in_the_difference, 1);
+	unit_add(suite, "pieces", extent_in_pieces, 1);
+	unit_add(suite, "contradictions", contradictions_are_refused, 1);
+	unit_add(suite, "flags", flags_end_runs, 1);
+	unit_add(suite, "extents", extents_come_and_go, 1);
+	unit_add(suite, "masks", masks, 1);
 	return unit_run_suite(suite);
 }

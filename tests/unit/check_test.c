@@ -985,7 +985,7 @@ int main(void)
 
 	log_set_sink(drop_line, NULL);
 	tcase_add_checked_fixture(tcase, base_make, base_free);
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_test(tcase, clean);
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
 	tcase_add_test(tcase, half_a_run_keeps_its_blocks);

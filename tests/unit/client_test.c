@@ -21,7 +21,7 @@
 static char path[CLIENT_PATH_MAX];
 static int listener;
 static pthread_t thread;
-static const char *const *answers; /* pieces, sent 20 ms apart, up to a NULL; then the end */
+static const char *const *answers; /* pieces, sent 20 ms apart, up to a NULL; then the end. None: silence */
 static char request[1024];
 static ino_t passed;
 
@@ -38,7 +38,9 @@ static void *serve(void *arg)
 		passed = st.st_ino;
 	if (got >= 0)
 		close(got);
-	for (const char *const *a = answers; *a; a++) {
+	while (!answers && recv(fd, request, sizeof(request), 0) > 0)
+		;
+	for (const char *const *a = answers; a && *a; a++) {
 		if (send(fd, *a, strlen(*a), MSG_NOSIGNAL) < 0)
 			break;
 		poll(NULL, 0, 20);
@@ -144,12 +146,8 @@ END_TEST
 /* Silence, for longer than the client wants to wait. */
 START_TEST(does_not_wait_for_ever_when_told)
 {
-	const char *pieces[100] = { NULL };
-	struct client *c;
+	struct client *c = begin(NULL);
 
-	for (int i = 0; i < 80; i++)
-		pieces[i] = "";
-	c = begin(pieces);
 	client_set_timeout(c, 1);
 	ck_assert_int_eq(client_call(c, hello(), -1, NULL), -ETIMEDOUT);
 	end(c);

@@ -412,7 +412,7 @@ int main(void)
 	Suite *suite = suite_create("crash_devices");
 	TCase *tcase = tcase_create("crash_devices");
 
-	tcase_set_timeout(tcase, 120 + 2 * (double)env_number("CRASH_TEST_ROUNDS", 20));
+	tcase_set_timeout(tcase, UNIT_LIMIT_S + 2 * (double)env_number("CRASH_TEST_ROUNDS", 20));
 	tcase_add_test(tcase, files_are_of_one_moment);
 	tcase_add_test(tcase, errors_before_it);
 	suite_add_tcase(suite, tcase);

@@ -310,7 +310,7 @@ int main(void)
 	rounds = env_number("CRASH_TEST_ROUNDS", 3);
 	trace = env_number("CRASH_TEST_TRACE", 0);
 	first_seed = env_number("CRASH_TEST_SEED", 1);
-	tcase_set_timeout(tcase, 120 + 60 * (double)rounds);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S + 60 * (double)rounds);
 	tcase_add_test(tcase, every_state_is_clean);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);

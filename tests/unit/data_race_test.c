@@ -163,11 +163,9 @@ START_TEST(copy_ends_when_its_source_cannot_be_written)
 	log_set_sink(quiet, NULL);
 	sim_set_faults(rig.dev[0], &faults);
 	rig_start_copy(&rig, &copy, from, 0, to, 0, sizeof(buf));
-	for (unsigned i = 0; i < 1000 && !copy.done; i++)
-		rig_turn(&rig, 1);
+	rig_wait(&rig, &copy);
 	sim_set_faults(rig.dev[0], NULL);
 	log_set_sink(NULL, NULL);
-	ck_assert(copy.done);
 	ck_assert_int_eq(copy.result, -EIO);
 	ck_assert_int_eq(rig_copy(&rig, from, 0, to, 0, sizeof(buf)), sizeof(buf));
 	expect(&rig, to, 0, buf, sizeof(buf));
@@ -183,7 +181,6 @@ START_TEST(reaper_ends_when_nothing_can_be_put)
 	struct rig rig;
 	uint8_t buf[16 * KIB];
 	uint64_t ino, other;
-	unsigned n = 0;
 
 	memset(buf, 0x55, sizeof(buf));
 	rig_make(&rig, NULL);
@@ -197,11 +194,8 @@ START_TEST(reaper_ends_when_nothing_can_be_put)
 	sim_set_faults(rig.dev[0], &faults);
 	ck_assert_int_lt(rig_fsync(&rig, other), 0); /* the pool takes no more writes */
 	rig_forget(&rig, ino);
-	for (n = 0; n < 2000 && reaper_busy(rig.sv); n++) {
-		rig_turn(&rig, 1);
-		usleep(100);
-	}
-	ck_assert(!reaper_busy(rig.sv));
+	while (reaper_busy(rig.sv))
+		reactor_run_once(rig.reactor, 1000000);
 	rig_close(&rig);
 	log_set_sink(NULL, NULL);
 	sim_set_faults(rig.dev[0], NULL);
@@ -470,24 +464,15 @@ START_TEST(storm_with_failing_writes)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times)
-{
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 120);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("data_race");
 
-	add(suite, "to_inline", write_meets_the_way_to_inline, 4);
-	add(suite, "inline_damage", damaged_inline_data_stays_damaged, 4);
-	add(suite, "copy_source", copy_ends_when_its_source_cannot_be_written, 1);
-	add(suite, "reaper", reaper_ends_when_nothing_can_be_put, 1);
-	add(suite, "storm", storm, 4);
-	add(suite, "storm_failing", storm_with_failing_writes, 4);
+	unit_add(suite, "to_inline", write_meets_the_way_to_inline, 4);
+	unit_add(suite, "inline_damage", damaged_inline_data_stays_damaged, 4);
+	unit_add(suite, "copy_source", copy_ends_when_its_source_cannot_be_written, 1);
+	unit_add(suite, "reaper", reaper_ends_when_nothing_can_be_put, 1);
+	unit_add(suite, "storm", storm, 4);
+	unit_add(suite, "storm_failing", storm_with_failing_writes, 4);
 	return unit_run_suite(suite);
 }

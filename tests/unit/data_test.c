@@ -463,25 +463,16 @@ START_TEST(crowd_on_one_file)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times)
-{
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 120);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("data");
 
-	add(suite, "writes_and_reads", writes_and_reads, 1);
-	add(suite, "inline", small_files_are_inline, 1);
-	add(suite, "plain", model_plain, 3);
-	add(suite, "small_cap", model_small_cap, 2);
-	add(suite, "compressed", model_compressed, 2);
-	add(suite, "timer", model_with_timer, 2);
-	add(suite, "crowd", crowd_on_one_file, 3);
+	unit_add(suite, "writes_and_reads", writes_and_reads, 1);
+	unit_add(suite, "inline", small_files_are_inline, 1);
+	unit_add(suite, "plain", model_plain, 3);
+	unit_add(suite, "small_cap", model_small_cap, 2);
+	unit_add(suite, "compressed", model_compressed, 2);
+	unit_add(suite, "timer", model_with_timer, 2);
+	unit_add(suite, "crowd", crowd_on_one_file, 3);
 	return unit_run_suite(suite);
 }

@@ -377,7 +377,7 @@ START_TEST(tail_is_drained)
 	memset(d.rig.area, 0, d.rig.area_bytes);
 	ck_assert_int_eq(drig_open(&d, true), 0);
 	put_many(&d, 400); /* 160 KB, more than half */
-	for (unsigned i = 0; i < 500; i++) {
+	for (unsigned i = 0; i < 6000; i++) {
 		metafs_stats(d.rig.mf, &stats);
 		if (stats.tail_bytes < 128 << 10)
 			break;
@@ -686,7 +686,7 @@ int main(void)
 				       two_pools, log_stays_bounded, full_and_deleted,
 				       filled_to_the_brim, no_slowdown, tail_is_drained };
 
-	tcase_set_timeout(basic, 120);
+	tcase_set_timeout(basic, UNIT_LIMIT_S);
 	tcase_set_timeout(crash, 300);
 	tcase_add_checked_fixture(basic, rig_set_up, NULL);
 	tcase_add_checked_fixture(crash, rig_set_up, NULL);

@@ -3,6 +3,7 @@
 
 #include "io/device.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
@@ -25,7 +26,7 @@ static const char *loop_setup(uint32_t sector_bytes)
 		.block_size = sector_bytes,
 		.info.lo_flags = LO_FLAGS_AUTOCLEAR,
 	};
-	int control, number, fd;
+	int control, number, fd, error;
 
 	snprintf(file, sizeof(file), "/tmp/nvfs-loop-test-XXXXXX");
 	fd = mkstemp(file);
@@ -35,17 +36,20 @@ static const char *loop_setup(uint32_t sector_bytes)
 	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	if (control < 0)
 		return "no loop devices here (needs root and the loop driver)";
-	number = ioctl(control, LOOP_CTL_GET_FREE);
-	close(control);
-	snprintf(loop, sizeof(loop), "/dev/loop%d", number);
-	loop_fd = number < 0 ? -1 : open(loop, O_RDWR | O_CLOEXEC);
-	if (loop_fd < 0)
-		return "no free loop device";
 	config.fd = (uint32_t)fd;
-	if (ioctl(loop_fd, LOOP_CONFIGURE, &config))
-		return "the loop device cannot be configured";
+	do {
+		number = ioctl(control, LOOP_CTL_GET_FREE);
+		snprintf(loop, sizeof(loop), "/dev/loop%d", number);
+		loop_fd = number < 0 ? -1 : open(loop, O_RDWR | O_CLOEXEC);
+		if (loop_fd < 0)
+			return "no free loop device";
+		error = ioctl(loop_fd, LOOP_CONFIGURE, &config) ? errno : 0;
+		if (error)
+			close(loop_fd);
+	} while (error == EBUSY); /* somebody else was faster */
+	close(control);
 	close(fd);
-	return NULL;
+	return error ? "the loop device cannot be configured" : NULL;
 }
 
 static void setup(void)
@@ -128,7 +132,7 @@ int main(void)
 	if (reason)
 		unit_skip(reason);
 	close(loop_fd);
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, geometry_of_a_block_device);
 	tcase_add_test(tcase, exclusive_block_device);

@@ -490,7 +490,7 @@ static TCase *memory_tcase(void)
 {
 	TCase *tcase = tcase_create("memory");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup_memory, teardown);
 	tcase_add_test(tcase, geometry_of_a_file);
 	tcase_add_test(tcase, exclusive_and_lock);
@@ -509,7 +509,7 @@ int main(void)
 	Suite *suite = suite_create("device");
 	TCase *tcase = tcase_create("device");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, create_file);
 	tcase_add_test(tcase, open_refuses);

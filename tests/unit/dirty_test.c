@@ -5,6 +5,7 @@
 #include "meta/dirty.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -170,15 +171,17 @@ static void *member_run(void *arg)
 	unsigned n = 0, seed = (unsigned)m->me * 77u;
 
 	while (!atomic_load(&c->go))
-		;
-	for (unsigned i = 0; i < CROWD_TURNS; i++) {
+		sched_yield();
+	for (unsigned i = 0; i < CROWD_TURNS || !m->got; i++) {
 		seed = seed * 1103515245u + 12345u;
 		if (n < 6 && seed >> 16 & 1) {
 			int64_t slot = dirty_get(c->d);
 			int none = 0;
 
-			if (slot < 0)
+			if (slot < 0) {
+				sched_yield(); /* those who hold them may wait for this processor */
 				continue;
+			}
 			m->wrong += !atomic_compare_exchange_strong(&c->owner[slot], &none, m->me);
 			held[n++] = (uint32_t)slot;
 			m->got++;

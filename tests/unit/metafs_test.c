@@ -986,7 +986,7 @@ int main(void)
 				       chain_over_two, chain_with_hole, chain_never_goes_back, chain_damaged,
 				       chain_after_deletions, freed_blocks_wait };
 
-	tcase_set_timeout(basic, 120);
+	tcase_set_timeout(basic, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(basic, rig_set_up, NULL);
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tcase_add_test(basic, tests[i]);

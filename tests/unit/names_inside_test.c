@@ -502,7 +502,7 @@ START_TEST(takeover_after_kill)
 	struct pool_area area;
 	struct device *dev;
 	char name[16];
-	pid_t pid;
+	pid_t pid, ended = 0;
 
 	area.len_bytes = pool_area_size(&opts);
 	area.base = mmap(NULL, area.len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -515,8 +515,11 @@ START_TEST(takeover_after_kill)
 		fixture_forked("/dev/null");
 		worker(area, progress);
 	}
-	while (progress->made < 700 && !waitpid(pid, NULL, WNOHANG))
+	while (progress->made < 700 && !ended) {
 		usleep(1000);
+		ended = waitpid(pid, NULL, WNOHANG);
+	}
+	ck_assert_int_eq(ended, 0);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	ck_assert_uint_ge(progress->made, 700);
@@ -545,7 +548,7 @@ int main(void)
 	Suite *suite = suite_create("names_inside");
 	TCase *tcase = tcase_create("inside"), *other = tcase_create("takeover");
 
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, collisions_move_on);
 	tcase_add_test(tcase, free_places_are_taken);
@@ -556,7 +559,7 @@ int main(void)
 	tcase_add_test(tcase, orphan_with_damaged_map);
 	tcase_add_test(tcase, orphan_of_failed_pool);
 	suite_add_tcase(suite, tcase);
-	tcase_set_timeout(other, 120);
+	tcase_set_timeout(other, UNIT_LIMIT_S);
 	tcase_add_test(other, takeover_after_kill);
 	suite_add_tcase(suite, other);
 	return unit_run_suite(suite);

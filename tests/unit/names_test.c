@@ -478,7 +478,7 @@ int main(void)
 	Suite *suite = suite_create("names");
 	TCase *tcase = tcase_create("names");
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, create_and_find);
 	tcase_add_test(tcase, names_are_checked);

@@ -960,7 +960,7 @@ int main(void)
 	Suite *suite = suite_create("space");
 	TCase *tcase = tcase_create("space");
 
-	tcase_set_timeout(tcase, 240);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, model);
 	tcase_add_test(tcase, spreads_and_runs_long);

@@ -190,7 +190,7 @@ START_TEST(deleted_space_comes_back)
 	/* In the middle of it, the pool is closed and opened. */
 	ck_assert_int_eq(pool_close(fx.pool), 0);
 	ck_assert_int_eq(pool_open(&fx.dev, 1, &fx.options, &fx.pool), 0);
-	for (unsigned i = 0; i < 500; i++) {
+	for (unsigned i = 0; i < 6000; i++) {
 		pool_commit_wait(fx.pool);
 		pool_stats(fx.pool, &st);
 		if (st.free_blocks == before.free_blocks && !subvol_sweeps_left(fx.pool))
@@ -419,7 +419,7 @@ int main(void)
 	Suite *suite = suite_create("subvol");
 	TCase *tcase = tcase_create("subvol");
 
-	tcase_set_timeout(tcase, 120);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, create_list_delete);
 	tcase_add_test(tcase, claims_are_exact);

@@ -15,6 +15,9 @@
 
 #define UNIT_SKIP 77
 
+/* Seconds for one test: for one that hangs, and long enough for a sanitizer on a machine that has much else to do. */
+#define UNIT_LIMIT_S 240
+
 /* Leaves the program as skipped; call it before unit_run(), as the first thing in main(). */
 static inline void unit_skip(const char *reason)
 {
@@ -37,7 +40,18 @@ static inline int unit_run_suite(Suite *suite)
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
-/* Runs the tests listed up to a NULL as one suite and one case, each within 60 s. */
+/* Adds a test as a case of its own (CK_RUN_CASE finds it), which runs with _i = 0 .. times - 1. */
+static inline TCase *unit_add(Suite *suite, const char *name, const TTest *test, int times)
+{
+	TCase *tcase = tcase_create(name);
+
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
+	tcase_add_loop_test(tcase, test, 0, times);
+	suite_add_tcase(suite, tcase);
+	return tcase;
+}
+
+/* Runs the tests listed up to a NULL as one suite and one case. */
 static inline int unit_run(const char *name, ...)
 {
 	Suite *suite = suite_create(name);
@@ -45,7 +59,7 @@ static inline int unit_run(const char *name, ...)
 	const TTest *test;
 	va_list ap;
 
-	tcase_set_timeout(tcase, 60);
+	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	va_start(ap, name);
 	while ((test = va_arg(ap, const TTest *)))
 		tcase_add_test(tcase, test);
