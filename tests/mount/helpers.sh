@@ -12,6 +12,17 @@ export POOL POOL_FILE
 
 options_of() { findmnt -n -o OPTIONS --target "$1"; }
 
+# in_time COMMAND...: what another process does comes when it comes; fails only when it does not come at all.
+in_time() {
+	local _
+	for _ in $(seq 600); do
+		"$@" && return
+		sleep 0.1
+	done
+	echo "never came true: $*"
+	return 1
+}
+
 type_and_defaults() {
 	mount -t nvfs "$POOL:data" "$WORK/mnt"
 	same "$(findmnt -n -o FSTYPE,SOURCE --target "$WORK/mnt" | tr -s ' ')" "fuse.nvfs $POOL:data"
@@ -80,9 +91,10 @@ umount_commits() {
 
 busy_mount_stays() {
 	mount -t nvfs "$POOL:data" "$WORK/mnt"
-	( cd "$WORK/mnt" && exec sleep 60 ) &
+	( cd "$WORK/mnt" && exec sleep 600 ) &
 	local holder=$!
-	sleep 0.3
+	# shellcheck disable=SC2016
+	in_time sh -c '[ "$(readlink "/proc/$1/cwd")" = "$WORK/mnt" ]' in_time $holder
 	fails umount "$WORK/mnt" 2>err
 	grep -qi busy err
 	echo still >"$WORK/mnt/works"
@@ -181,10 +193,11 @@ umount_works_from_elsewhere() {
 umount_leaves_another_namespace_its_mount() {
 	local holder
 	mount -t nvfs "$POOL:data" "$WORK/mnt"
-	unshare --mount --propagation private sleep 60 &
+	unshare --mount --propagation private sleep 600 &
 	holder=$!
-	sleep 0.5
-	timeout 30 umount "$WORK/mnt"
+	# shellcheck disable=SC2016
+	in_time sh -c '[ "$(cat "/proc/$1/comm")" = sleep ]' in_time $holder
+	timeout 60 umount "$WORK/mnt"
 	kill $holder
 	wait $holder || :
 	fails mountpoint -q "$WORK/mnt"
@@ -286,7 +299,7 @@ for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works
 	mount_point_may_have_any_name mounts_at_once_start_one_daemon \
 	refused_mount_leaves_no_daemon daemon_keeps_nothing_of_its_starter \
 	dead_mount_says_what_to_do; do
-	export -f "${t?}" options_of pool_of_its_own fails same
+	export -f "${t?}" options_of in_time pool_of_its_own fails same
 	# shellcheck disable=SC2016
 	TEST_NAME=$t run_test with_mount_helpers bash -ec 'cd "$WORK"; "$1"' test "$t"
 done

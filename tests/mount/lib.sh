@@ -29,6 +29,7 @@ TEST_TIMEOUT=${TEST_TIMEOUT:-120}
 SUITE=$(basename "$0" .sh)
 FAILED=0
 LAST_TEST=$SUITE
+RUNNING=		# process groups of the test that runs, and of its clock
 
 die() {
 	echo "$SUITE: $*" >&2
@@ -99,10 +100,20 @@ end_leftovers() {
 	done
 }
 
+# A loop device keeps its file when the test that made it is killed.
+detach_loops() {
+	local loop
+	losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v work="$WORK/" 'index($2, work) == 1 { print $1 }' |
+		while read -r loop; do losetup -d "$loop"; done
+}
+
 cleanup_all() {
 	local i
 	set +e
 	cd /
+	for i in $RUNNING; do
+		kill -KILL -- "-$i" 2>/dev/null
+	done
 	end_leftovers
 	for ((i = ${#MOUNTS[@]} - 1; i >= 0; i--)); do
 		force_unmount "${MOUNTS[i]}"
@@ -110,6 +121,7 @@ cleanup_all() {
 	# What a test mounted itself, the deepest first.
 	awk -v work="$WORK/" 'index($5, work) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
 		while read -r i; do force_unmount "$i"; done
+	detach_loops
 	for i in ${POOLS[@]+"${POOLS[@]}"}; do
 		force_stop "${i%% *}"
 	done
@@ -195,11 +207,13 @@ run_test() {
 	pid=$!
 	( sleep "$TEST_TIMEOUT"; kill -KILL -- "-$pid" ) >/dev/null 2>&1 &
 	watch=$!
+	RUNNING="$pid $watch"
 	set +m
 	wait "$pid" 2>/dev/null
 	status=$?
 	kill -KILL -- "-$watch" 2>/dev/null
 	wait "$watch" 2>/dev/null
+	RUNNING=
 	if [ $status -eq 0 ]; then
 		echo "ok $name"
 	elif [ $status -eq 77 ]; then
@@ -210,6 +224,8 @@ run_test() {
 		tail -n 10 "$WORK/nvfsd.log" 2>/dev/null | sed 's/^/# nvfsd: /'
 		[ $((SECONDS - start)) -ge "$TEST_TIMEOUT" ] && echo "# stopped after $TEST_TIMEOUT s"
 		echo "# status $status"
+		# What it left running would keep the next ones from unmounting.
+		kill -KILL -- "-$pid" 2>/dev/null
 		echo "not ok $name"
 	fi
 	return 0

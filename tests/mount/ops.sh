@@ -14,9 +14,15 @@ ops=$NVFS_BUILDDIR/tests/mount/nvfs-ops
 cases() {
 	local prefix=$1 out=$WORK/cases.out bad
 	shift
+	# In the background: a signal to the suite is not to wait for it.
+	set -m
 	# shellcheck disable=SC2086
-	timeout -k 10 600 "$ops" "$@" $only >"$out" 2>&1
+	timeout -k 10 600 "$ops" "$@" $only >"$out" 2>&1 </dev/null &
+	RUNNING=$!
+	set +m
+	wait "$RUNNING"
 	local status=$?
+	RUNNING=
 	sed -E "s/^(ok|not ok|skip) /&$prefix:/" "$out"
 	bad=$(grep -c '^not ok ' "$out")
 	if ! grep -q '^# .* passed' "$out"; then
@@ -46,10 +52,11 @@ what_is_not_written_back_yet_is_no_hole() {
 	need tar perl
 	perl -e 'open(my $f, ">", $ARGV[0]) or die; syswrite($f, "data" x 250000); sleep 60' "$MNT_ops/root/held" &
 	local holder=$! i
-	for ((i = 0; i < 100; i++)); do
+	for ((i = 0; i < 600; i++)); do
 		[ "$(stat -c %s "$MNT_ops/root/held" 2>/dev/null)" = 1000000 ] && break
 		sleep 0.05
 	done
+	same "$(stat -c %s "$MNT_ops/root/held")" 1000000
 	tar -C "$MNT_ops/root" -cSf held.tar held
 	kill "$holder"
 	wait "$holder" || true

@@ -14,48 +14,59 @@
 #define BASE 100000u
 #define COUNT 65536u
 
-static bool write_text(const char *path, const char *text)
+/* 0 or an errno. */
+static int write_text(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);
-	bool done = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+	int error = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) ? 0 : errno;
 
 	if (fd >= 0)
 		close(fd);
-	return done;
+	return error;
 }
 
-/* A descriptor of a user namespace with that mapping, or -1. */
-static int user_namespace(void)
+/* Both maps of a process in a user namespace: 0 or an errno. */
+static int write_maps(pid_t pid)
 {
 	char path[64], map[64];
-	int fd = -1, ready[2];
-	bool mapped;
+	int error;
+
+	snprintf(map, sizeof(map), "0 %u %u", BASE, COUNT);
+	snprintf(path, sizeof(path), "/proc/%d/uid_map", (int)pid);
+	error = write_text(path, map);
+	snprintf(path, sizeof(path), "/proc/%d/gid_map", (int)pid);
+	return error ? error : write_text(path, map);
+}
+
+/* A descriptor of a user namespace with that mapping, or -1 and errno. */
+static int user_namespace(void)
+{
+	int fd = -1, ready[2], error;
+	char path[64];
 	pid_t pid;
-	char c;
 
 	if (pipe(ready))
 		return -1;
 	pid = fork();
 	if (pid == 0) {
-		bool done = unshare(CLONE_NEWUSER) == 0;
-
-		if (write(ready[1], done ? "y" : "n", 1) == 1)
+		error = unshare(CLONE_NEWUSER) ? errno : 0;
+		if (write(ready[1], &error, sizeof(error)) == sizeof(error))
 			pause();
 		_exit(0);
 	}
-	if (read(ready[0], &c, 1) == 1 && c == 'y') {
-		snprintf(map, sizeof(map), "0 %u %u", BASE, COUNT);
-		snprintf(path, sizeof(path), "/proc/%d/uid_map", (int)pid);
-		mapped = write_text(path, map);
-		snprintf(path, sizeof(path), "/proc/%d/gid_map", (int)pid);
-		mapped = write_text(path, map) && mapped;
+	if (read(ready[0], &error, sizeof(error)) != sizeof(error))
+		error = ECHILD;
+	error = error ? error : write_maps(pid);
+	if (!error) {
 		snprintf(path, sizeof(path), "/proc/%d/ns/user", (int)pid);
-		fd = mapped ? open(path, O_RDONLY) : -1;
+		fd = open(path, O_RDONLY);
+		error = errno;
 	}
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	close(ready[0]);
 	close(ready[1]);
+	errno = error;
 	return fd;
 }
 
