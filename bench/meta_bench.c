@@ -227,7 +227,7 @@ static void bench(uint64_t count)
 int main(int argc, char **argv)
 {
 	struct pool_create_options po = { .name = "bench" };
-	const struct subvol_options so = { .size_bytes = UINT64_C(1) << 30, .inodes_max = UINT64_C(1) << 32, .thin = true };
+	struct subvol_options so = { .size_bytes = UINT64_C(1) << 30, .thin = true };
 	struct pool_options opts = { .reactors = 1, .reactor = &reactor };
 	char why[512] = "";
 	struct device *dev;
@@ -240,6 +240,7 @@ int main(int argc, char **argv)
 	}
 	log_set_level(LOG_LEVEL_WARN);
 	po.inodes_max = strtoull(argv[2], NULL, 0) * 3 / 2;
+	so.inodes_max = po.inodes_max;
 	check("reactor", reactor_create(NULL, &reactor));
 	check(argv[1], device_open(argv[1], DEVICE_EXCLUSIVE, &dev));
 	r = pool_create(&dev, 1, &po, why, sizeof(why));

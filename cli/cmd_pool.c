@@ -41,6 +41,7 @@ static void print_pool(const json_t *reply)
 	print_bytes("reserved", json_u64(p, "reserved_bytes"));
 	print_bytes("metadata", json_u64(p, "meta_bytes"));
 	print_bytes("metadata free", json_u64(p, "meta_free_bytes"));
+	printf("%-14s%llu in all\n", "inodes", (unsigned long long)json_u64(p, "inodes"));
 	print_bytes("dirty", json_u64(p, "dirty_bytes"));
 	printf("%-14s%llu, %llu mounted\n", "subvolumes", (unsigned long long)json_u64(p, "subvolumes"),
 	       (unsigned long long)json_u64(p, "open_subvolumes"));

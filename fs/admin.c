@@ -168,11 +168,12 @@ static json_t *pool_object(struct context *c)
 	if (!pool)
 		return NULL;
 	json_object_update_new(
-		pool, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "data_bytes",
+		pool, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "data_bytes",
 				BYTES(p.data_blocks), "free_bytes", BYTES(p.free_blocks),
 				"reserved_bytes", BYTES(p.reserved_blocks), "meta_bytes",
 				(json_int_t)p.meta_bytes, "meta_free_bytes",
-				(json_int_t)p.meta_free_bytes, "dirty_bytes", BYTES(p.dirty_blocks),
+				(json_int_t)p.meta_free_bytes, "inodes",
+				(json_int_t)p.inodes_max, "dirty_bytes", BYTES(p.dirty_blocks),
 				"dirty_cap_bytes", BYTES(p.dirty_cap_blocks), "commits",
 				(json_int_t)p.commits, "checksum_errors",
 				(json_int_t)p.checksum_errors, "io_errors", (json_int_t)p.io_errors,

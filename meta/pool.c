@@ -133,6 +133,7 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 		.unclaimed_blocks = unclaimed > 0 ? (uint64_t)unclaimed : 0,
 		.meta_bytes = mf.share_bytes,
 		.meta_free_bytes = mf.free_bytes,
+		.inodes_max = pool->label.inodes_max,
 		.dirty_cap_blocks = dirty_slots(pool->dirty),
 		.commits = atomic_load(&pool->commits),
 		.checksum_errors = atomic_load(&pool->checksum_errors),

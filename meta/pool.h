@@ -59,6 +59,7 @@ struct pool_stats {
 	uint64_t data_blocks, free_blocks, reserved_blocks; /* data space; claims of reserved subvolumes */
 	uint64_t unclaimed_blocks; /* what all thin subvolumes together may still take */
 	uint64_t meta_bytes, meta_free_bytes;
+	uint64_t inodes_max; /* what the room for metadata was made for, and the most that one subvolume may be given */
 	uint64_t dirty_blocks, dirty_cap_blocks;
 	uint64_t commits, checksum_errors, io_errors;
 	uint32_t subvolumes, open_subvolumes;

@@ -21,7 +21,7 @@ struct subvol;
 
 struct subvol_options {
 	uint64_t size_bytes;    /* rounded up to blocks; required */
-	uint64_t inodes_max;    /* 0: one for each 16 KiB of size, at least 1024 */
+	uint64_t inodes_max;    /* at most pool_stats.inodes_max (else -EINVAL); 0: one for each 16 KiB of size, at least 1024, or that */
 	bool thin;
 	uint8_t compression;    /* 0 off, 1 lz4 */
 	uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0 = 0755 */
@@ -41,7 +41,7 @@ struct subvol_info {
  */
 int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len);
 int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len);
-/* size_bytes or inodes_max 0 = leave. Works on an open subvolume (its reactor applies it) and a closed one. */
+/* size_bytes or inodes_max 0 = leave; -EINVAL as above. Works on an open subvolume (its reactor applies it) and a closed one. */
 int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint64_t inodes_max, char *why, size_t why_len);
 int subvol_info(struct pool *pool, const char *name, struct subvol_info *out);
 /* Calls fn for each in order of names until it returns non-zero, which is returned. */

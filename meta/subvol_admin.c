@@ -159,11 +159,21 @@ static uint64_t blocks_of(uint64_t bytes)
 	return bytes / NVFS_BLOCK_SIZE + (bytes % NVFS_BLOCK_SIZE != 0);
 }
 
-static uint64_t default_inodes(uint64_t blocks)
+/* A limit above what the whole pool can have would only seem to be one. */
+static int check_inodes(const struct pool *pool, uint64_t inodes, const struct refusal *ref)
 {
-	const uint64_t n = blocks * NVFS_BLOCK_SIZE / BYTES_PER_INODE;
+	if (inodes <= pool->label.inodes_max)
+		return 0;
+	return refuse(ref, -EINVAL,
+		      "%" PRIu64 " inodes are more than the pool was made for; up to %" PRIu64 " would work", inodes,
+		      pool->label.inodes_max);
+}
 
-	return n < INODES_MIN ? INODES_MIN : n;
+static uint64_t default_inodes(const struct pool *pool, uint64_t blocks)
+{
+	const uint64_t n = blocks * NVFS_BLOCK_SIZE / BYTES_PER_INODE, least = n < INODES_MIN ? INODES_MIN : n;
+
+	return least < pool->label.inodes_max ? least : pool->label.inodes_max;
 }
 
 static int check_name(struct pool *pool, const char *name, const struct refusal *ref)
@@ -231,7 +241,7 @@ static int write_new(struct pool *pool, const char *name, const struct subvol_op
 		.tenant = NVFS_TENANT_DEFAULT,
 		.incarnation = node,
 		.size_blocks = blocks,
-		.inodes_max = opts->inodes_max ? opts->inodes_max : default_inodes(blocks),
+		.inodes_max = opts->inodes_max ? opts->inodes_max : default_inodes(pool, blocks),
 		.created_ns = now_ns(&now),
 		.name = name,
 	};
@@ -258,9 +268,41 @@ static int write_new(struct pool *pool, const char *name, const struct subvol_op
 	if (r)
 		return r;
 	pool->rec = pr;
-	tenant_charge(tenant_find(pool, rec.tenant), 0, 1);
 	atomic_fetch_add(&pool->subvol_count, 1);
 	return 0;
+}
+
+/* The root directory is the first inode; taken before the record is written, like the room for data. */
+static int take_root(struct pool *pool, const struct refusal *ref)
+{
+	struct pool_tenant *tenant = tenant_find(pool, NVFS_TENANT_DEFAULT);
+
+	if (!tenant)
+		return refuse(ref, -EBADMSG, "the record of the tenant is missing; fsck.nvfs says more");
+	if (tenant_charge(tenant, 0, 1))
+		return refuse(ref, -EDQUOT, "all %" PRIu64 " inodes that the tenant may have are in use; delete some first",
+			      tenant->limits.inodes);
+	return 0;
+}
+
+static int create_checked(struct pool *pool, const char *name, const struct subvol_options *opts, uint64_t blocks,
+			  const struct refusal *ref)
+{
+	int r = take_room(pool, !opts->thin, (int64_t)blocks, ref);
+
+	if (r)
+		return r;
+	r = take_root(pool, ref);
+	if (!r) {
+		r = write_new(pool, name, opts, blocks);
+		if (!r)
+			return 0;
+		tenant_charge(tenant_find(pool, NVFS_TENANT_DEFAULT), 0, -1);
+		failed(ref, r);
+	}
+	if (!opts->thin)
+		claim(pool, -(int64_t)blocks, ref);
+	return r;
 }
 
 int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len)
@@ -276,13 +318,8 @@ int subvol_create(struct pool *pool, const char *name, const struct subvol_optio
 		return refuse(&ref, -EINVAL, "compression is off or lz4");
 	r = check_name(pool, name, &ref);
 	if (!r)
-		r = take_room(pool, !opts->thin, (int64_t)blocks, &ref);
-	if (r)
-		return r;
-	r = write_new(pool, name, opts, blocks);
-	if (r && !opts->thin)
-		claim(pool, -(int64_t)blocks, &ref);
-	return r ? failed(&ref, r) : 0;
+		r = check_inodes(pool, opts->inodes_max, &ref);
+	return r ? r : create_checked(pool, name, opts, blocks, &ref);
 }
 
 /* ---- find ---- */
@@ -473,6 +510,9 @@ int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint
 		return r;
 	if (size_bytes > INT64_MAX)
 		return refuse(&ref, -EINVAL, "that size is too large");
+	r = check_inodes(pool, inodes_max, &ref);
+	if (r)
+		return r;
 	l.blocks = size_bytes ? blocks_of(size_bytes) : f.rec.size_blocks;
 	l.inodes = inodes_max ? inodes_max : f.rec.inodes_max;
 	return resize_found(pool, &f, &l, &ref);

@@ -109,6 +109,8 @@ subvolume_refuses_nonsense() {
 	refused 'already' nvfs subvolume create "$POOL:data" --size 1M
 	refused 'size|room|space|GiB|MiB' nvfs subvolume create "$POOL:huge" --size 100G
 	refused 'name' nvfs subvolume create "$POOL:$(printf 'x%.0s' {1..300})" --size 1M
+	refused 'inodes are more than' nvfs subvolume create "$POOL:many" --size 4K --inodes 9223372036854775807
+	refused 'inodes are more than' nvfs subvolume resize "$POOL:data" --inodes 9223372036854775807
 	refused 'nosuch' nvfs subvolume resize "$POOL:nosuch" --size 1M
 	refused 'nosuch' nvfs subvolume delete "$POOL:nosuch"
 	refused 'mounted' nvfs subvolume delete "$POOL:data"

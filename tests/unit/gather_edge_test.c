@@ -514,7 +514,7 @@ static int make_small(unsigned i, const char *name)
 /* A claim that is durable before the changes that made room for it; nobody else may have that room earlier. */
 START_TEST(a_claim_holds_after_a_cut)
 {
-	const struct subvol_options thin = { .size_bytes = 16 * MIB, .inodes_max = 100000, .thin = true };
+	const struct subvol_options thin = { .size_bytes = 16 * MIB, .inodes_max = 4096, .thin = true };
 	struct subvol_options rest = { .inodes_max = 1024 };
 	struct subvol *reserved = fx.sv;
 	struct device *after;

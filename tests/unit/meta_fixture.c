@@ -51,7 +51,8 @@ int fixture_open(struct meta_fixture *fx)
 void fixture_make(struct meta_fixture *fx, uint64_t device_bytes, uint64_t subvol_bytes, const struct pool_options *opts)
 {
 	const struct pool_create_options po = { .name = "test" };
-	const struct subvol_options so = { .size_bytes = subvol_bytes, .inodes_max = 10000000 };
+	struct subvol_options so = { .size_bytes = subvol_bytes };
+	struct pool_stats stats;
 	char why[512] = "";
 	int r;
 
@@ -61,6 +62,8 @@ void fixture_make(struct meta_fixture *fx, uint64_t device_bytes, uint64_t subvo
 	r = pool_create(&fx->dev, 1, &po, why, sizeof(why));
 	ck_assert_msg(r == 0, "pool_create: %d %s", r, why);
 	ck_assert_int_eq(pool_open(&fx->dev, 1, &fx->options, &fx->pool), 0);
+	pool_stats(fx->pool, &stats);
+	so.inodes_max = stats.inodes_max;
 	r = subvol_create(fx->pool, SUBVOL, &so, why, sizeof(why));
 	ck_assert_msg(r == 0, "subvol_create: %d %s", r, why);
 	ck_assert_int_eq(pool_session_new(fx->pool, &fx->session), 0);

@@ -456,7 +456,7 @@ struct progress {
 static int make_pool(struct device *dev)
 {
 	const struct pool_create_options po = { .name = "test" };
-	const struct subvol_options so = { .size_bytes = 32 * MIB, .inodes_max = 1000000 };
+	const struct subvol_options so = { .size_bytes = 32 * MIB, .inodes_max = 4096 };
 	struct reactor *reactor;
 	struct pool_options opts = { .reactors = 1, .reactor = &reactor };
 	struct pool *pool;

@@ -562,7 +562,7 @@ static void change_more(struct state *s)
 static void kill_pool_make(struct device *dev)
 {
 	const struct pool_create_options po = { .name = "test" };
-	const struct subvol_options so = { .size_bytes = 64 * MIB, .inodes_max = 1000000 };
+	const struct subvol_options so = { .size_bytes = 64 * MIB, .inodes_max = 4096 };
 	struct reactor *reactor;
 	struct pool_options opts = { .reactors = 1, .reactor = &reactor };
 	struct pool *pool;

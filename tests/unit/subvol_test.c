@@ -9,6 +9,7 @@
 
 #include "meta/mkfs.h"
 #include "meta/subvol_internal.h"
+#include "meta/tenant.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -66,6 +67,58 @@ START_TEST(create_list_delete)
 	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
 	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), -ENOENT);
 	ck_assert_int_eq(create("a", MIB, true), 0);
+}
+END_TEST
+
+/* A limit on inodes is one that can be reached. */
+START_TEST(inodes_are_those_of_the_pool)
+{
+	struct subvol_options opts = { .size_bytes = 4 * KIB };
+	struct subvol_info info;
+	struct pool_stats st;
+
+	pool_stats(fx.pool, &st);
+	ck_assert_uint_gt(st.inodes_max, 1024);
+	opts.inodes_max = INT64_MAX;
+	ck_assert_int_eq(subvol_create(fx.pool, "a", &opts, why, sizeof(why)), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(why, "would work"));
+	opts.inodes_max = st.inodes_max + 1;
+	ck_assert_int_eq(subvol_create(fx.pool, "a", &opts, why, sizeof(why)), -EINVAL);
+	opts.inodes_max = st.inodes_max;
+	ck_assert_int_eq(subvol_create(fx.pool, "a", &opts, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_resize(fx.pool, "a", 0, st.inodes_max + 1, why, sizeof(why)), -EINVAL);
+	ck_assert_ptr_nonnull(strstr(why, "would work"));
+	ck_assert_int_eq(subvol_resize(fx.pool, "a", 0, 5, why, sizeof(why)), 0);
+	/* The default of a thin one larger than the pool. */
+	ck_assert_int_eq(create("b", 300 * MIB, true), 0);
+	ck_assert_int_eq(subvol_info(fx.pool, "b", &info), 0);
+	ck_assert_uint_eq(info.rec.inodes_max, st.inodes_max);
+}
+END_TEST
+
+/* The root directory is an inode of its tenant's, from the first moment and to the last. */
+START_TEST(root_is_an_inode_of_the_tenant)
+{
+	struct pool_tenant *t = fx.pool->tenants;
+	struct pool_stats before, after;
+
+	ck_assert_int_eq(t->used_inodes, 1);
+	t->limits.inodes = 2;
+	ck_assert_int_eq(create("a", MIB, false), 0);
+	ck_assert_int_eq(t->used_inodes, 2);
+	pool_stats(fx.pool, &before);
+	ck_assert_int_eq(create("b", MIB, false), -EDQUOT);
+	ck_assert_ptr_nonnull(strstr(why, "all 2 inodes"));
+	pool_stats(fx.pool, &after);
+	ck_assert_uint_eq(after.reserved_blocks, before.reserved_blocks);
+	ck_assert_uint_eq(after.subvolumes, before.subvolumes);
+	ck_assert_int_eq(t->used_inodes, 2);
+	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
+	ck_assert_int_eq(t->used_inodes, 1);
+	ck_assert_int_eq(create("b", MIB, false), 0);
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	ck_assert_int_eq(fx.pool->tenants->used_inodes, 2);
 }
 END_TEST
 
@@ -422,6 +475,8 @@ int main(void)
 	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, create_list_delete);
+	tcase_add_test(tcase, inodes_are_those_of_the_pool);
+	tcase_add_test(tcase, root_is_an_inode_of_the_tenant);
 	tcase_add_test(tcase, claims_are_exact);
 	tcase_add_test(tcase, limits_are_exact);
 	tcase_add_test(tcase, thin_ones_share);
