@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <uuid.h>
@@ -21,7 +22,7 @@ int cmd_debug_udev(const struct nvfs_args *a)
 	int rc = device_open(a->words[0], DEVICE_READONLY, &dev);
 
 	if (rc)
-		die(EXIT_REFUSED, "%s: %s", a->words[0], strerror(-rc));
+		die(EXIT_REFUSED, "%s: %s", a->words[0], device_problem(rc));
 	rc = label_read(dev, &label, NULL);
 	device_close(dev);
 	if (rc && rc != -EPROTONOSUPPORT)
@@ -47,7 +48,7 @@ static struct device *open_member(const char *path)
 	if (rc == -EBUSY)
 		die(EXIT_BUSY, "%s is in use; stop its pool first (nvfs pool stop POOL)", path);
 	if (rc)
-		die(nvfs_exit_code(rc), "%s: %s", path, strerror(-rc));
+		die(nvfs_exit_code(rc), "%s: %s", path, device_problem(rc));
 	return dev;
 }
 
@@ -55,10 +56,12 @@ static struct device *open_member(const char *path)
 static unsigned open_members(const char *path, struct device **devices)
 {
 	struct pool_ref ref = {0};
-	char why[512];
+	char why[512], with_slash[PATH_MAX];
 	unsigned n = 0;
 
-	if (!pool_ref_parse(path, &ref, why, sizeof(why)) && ref.devices)
+	/* A file here, not the name of a pool. */
+	snprintf(with_slash, sizeof(with_slash), "%s%s", strchr(path, '/') ? "" : "./", path);
+	if (!pool_ref_parse(with_slash, &ref, why, sizeof(why)) && ref.devices)
 		while (ref.devices[n] && n < LABEL_DEVICES_MAX) {
 			devices[n] = open_member(ref.devices[n]);
 			n++;

@@ -112,7 +112,7 @@ int cmd_pool_list(const struct nvfs_args *a)
 {
 	struct collection c = {.pools = json_array()};
 
-	client_each_pool(collect, &c);
+	nvfs_each_pool(collect, &c);
 	if (a->json)
 		print_json(c.pools);
 	else
@@ -150,6 +150,7 @@ static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
 
 int cmd_pool_start(const struct nvfs_args *a)
 {
+	json_t *answer;
 	struct client *client;
 	struct pool_ref ref;
 	char why[512];
@@ -157,19 +158,17 @@ int cmd_pool_start(const struct nvfs_args *a)
 	int rc;
 
 	parse_start(a, &ref);
-	rc = client_connect(ref.pool, &client);
-	if (rc == 0) {
-		client_close(client);
-		if (!a->json)
-			printf("pool %s is served already\n", ref.pool);
-		return EXIT_OK;
-	}
 	rc = serve_connect(&ref, &started, &client, why, sizeof(why));
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
 	client_close(client);
-	if (!a->json)
-		printf("pool %s is served\n", ref.pool);
+	if (a->json) {
+		answer = json_pack("{s:s, s:b}", "pool", ref.pool, "started", started);
+		print_json(answer);
+		json_decref(answer);
+	} else {
+		printf("pool %s is served%s\n", ref.pool, started ? "" : " already");
+	}
 	pool_ref_free(&ref);
 	return EXIT_OK;
 }
@@ -178,7 +177,9 @@ int cmd_pool_stop(const struct nvfs_args *a)
 {
 	json_t *reply = nvfs_call(a->words[0], "pool.stop", NULL, json_pack("{s:b}", "force", a->force));
 
-	if (!a->json)
+	if (a->json)
+		print_json(reply);
+	else
 		printf("pool %s is stopped; everything is committed\n", a->words[0]);
 	json_decref(reply);
 	return EXIT_OK;
@@ -186,6 +187,10 @@ int cmd_pool_stop(const struct nvfs_args *a)
 
 int cmd_sync(const struct nvfs_args *a)
 {
-	json_decref(nvfs_call(a->words[0], "sync", "subvolume", NULL));
+	json_t *reply = nvfs_call(a->words[0], "sync", "subvolume", NULL);
+
+	if (a->json)
+		print_json(reply);
+	json_decref(reply);
 	return EXIT_OK;
 }

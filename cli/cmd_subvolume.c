@@ -158,7 +158,7 @@ int cmd_subvolume_list(const struct nvfs_args *a)
 	if (a->count)
 		take_list(&l, a->words[0], nvfs_call(a->words[0], "subvolume.list", NULL, NULL));
 	else
-		client_each_pool(list_pool, &l);
+		nvfs_each_pool(list_pool, &l);
 	if (a->json)
 		print_json(l.all);
 	else

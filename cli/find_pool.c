@@ -11,9 +11,11 @@
 #include <sys/stat.h>
 
 #include "cli/find_pool.h"
+#include "cli/report.h"
 #include "io/cleanup.h"
 #include "io/device.h"
 #include "meta/label.h"
+#include "meta/records.h"
 
 __attribute__((format(printf, 4, 5))) static int refuse(int err, char *why, size_t len,
 							const char *fmt, ...)
@@ -51,10 +53,8 @@ static const char *label_error(int err)
 		return "it is smaller than its label says: the file or device was truncated";
 	case -ENXIO:
 		return "it is empty; mkfs.nvfs makes a pool";
-	case -ENOTBLK:
-		return "it is neither a regular file nor a block device";
 	default:
-		return strerror(-err);
+		return device_problem(err);
 	}
 }
 
@@ -150,22 +150,33 @@ static const char *split(const char *source)
 	return strrchr(source, ':');
 }
 
+static int take_subvolume(struct pool_ref *ref, const char *source, const char *name, char *why, size_t why_len)
+{
+	if (!*name)
+		return refuse(-EINVAL, why, why_len, "\"%s\" has no name behind its colon; write POOL:SUBVOLUME", source);
+	if (object_name_validate(name, strlen(name)))
+		return refuse(-EINVAL, why, why_len,
+			      "\"%.80s\" cannot be the name of a subvolume: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with . or -",
+			      name);
+	ref->subvolume = strdup(name);
+	return ref->subvolume ? 0 : -ENOMEM;
+}
+
 int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t why_len)
 {
 	const char *colon = split(source);
 	cleanup_free char *pool = NULL;
+	int rc = 0;
 
 	memset(ref, 0, sizeof(*ref));
-	if (why_len)
-		*why = '\0';
+	snprintf(why, why_len, "out of memory");
 	pool = colon ? strndup(source, (size_t)(colon - source)) : strdup(source);
 	if (!pool)
 		return -ENOMEM;
-	if (colon && colon[1])
-		ref->subvolume = strdup(colon + 1);
-	else if (colon)
-		return refuse(-EINVAL, why, why_len, "\"%s\" has no name behind its colon; write POOL:SUBVOLUME",
-			      source);
+	if (colon)
+		rc = take_subvolume(ref, source, colon + 1, why, why_len);
+	if (rc)
+		return rc;
 	if (strchr(pool, '/'))
 		return parse_path(pool, ref, why, why_len);
 	if (!label_name_valid(pool))

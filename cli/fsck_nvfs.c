@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cli/in_use.h"
+#include "cli/report.h"
 #include "io/device.h"
 #include "io/log.h"
 #include "meta/check.h"
@@ -51,8 +52,7 @@ static const struct option long_options[] = {
 
 static void bad_usage(const char *text)
 {
-	fprintf(stderr, "fsck.nvfs: %s\n%s", text, usage_text);
-	exit(EXIT_USAGE);
+	die(EXIT_USAGE, "%s; fsck.nvfs --help shows how it is used", text);
 }
 
 /* -a, -p, -f, -C, -r, -l, -t are what fsck(8) passes on. */
@@ -89,8 +89,7 @@ static void parse_args(int argc, char **argv, struct fsck_args *a)
 			printf("fsck.nvfs %s\n", PACKAGE_VERSION);
 			exit(EXIT_CLEAN);
 		default:
-			fputs(usage_text, stderr);
-			exit(EXIT_USAGE);
+			exit(EXIT_USAGE); /* getopt_long() said why */
 		}
 	}
 	if (no && a->repair)
@@ -147,16 +146,14 @@ static int open_device(const char *path, bool repair, struct device **out)
 	int err = in_use_check(path, why, sizeof(why));
 
 	if (err == -EBUSY) {
-		fprintf(stderr, "fsck.nvfs: %s: %s\n", path, why);
+		report("%s: %s", path, why);
 		return err;
 	}
 	err = device_open(path, flags, out);
-	if (err == -ENOTBLK)
-		fprintf(stderr, "fsck.nvfs: %s is neither a block device nor a file\n", path);
-	else if (err == -EBUSY)
-		fprintf(stderr, "fsck.nvfs: %s is in use: stop the pool first (nvfs pool stop POOL)\n", path);
+	if (err == -EBUSY)
+		report("%s is in use: stop the pool first (nvfs pool stop POOL)", path);
 	else if (err)
-		fprintf(stderr, "fsck.nvfs: %s: %s\n", path, strerror(-err));
+		report("%s: %s", path, device_problem(err));
 	return err;
 }
 
@@ -169,7 +166,7 @@ static int check_distinct(const struct fsck_args *a)
 		for (unsigned j = 0; j < i; j++)
 			if (!stat(a->paths[i], &one) && !stat(a->paths[j], &other) && one.st_dev == other.st_dev &&
 			    one.st_ino == other.st_ino) {
-				fprintf(stderr, "fsck.nvfs: %s and %s are the same\n", a->paths[j], a->paths[i]);
+				report("%s and %s are the same", a->paths[j], a->paths[i]);
 				return -1;
 			}
 	return 0;
@@ -189,6 +186,8 @@ static int open_all(const struct fsck_args *a, struct device **devices)
 
 static int summary(const struct fsck_args *a, const struct check_result *r, int err)
 {
+	if (err == -ENOMEM)
+		report("out of memory: the check needs 3 bits a block of data and 56 bytes an inode");
 	if (err && !r->found)
 		return EXIT_FAILED;
 	if (err) {

@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 
 #include "cli/in_use.h"
+#include "cli/report.h"
 #include "io/cleanup.h"
 #include "io/device.h"
 #include "meta/label.h"
@@ -87,10 +88,8 @@ int in_use_check(const char *path, char *why, size_t why_len)
 	if (rc == -EBUSY)
 		snprintf(why, why_len, "it is in use: mounted, swapped to, part of another device, or served by nvfsd "
 				       "(lsblk and nvfs pool list show by whom); release it first");
-	else if (rc == -ENOTBLK)
-		snprintf(why, why_len, "it is neither a regular file nor a block device");
 	else if (rc)
-		snprintf(why, why_len, "%s", strerror(-rc));
+		snprintf(why, why_len, "%s", device_problem(rc));
 	return rc;
 }
 
@@ -168,15 +167,16 @@ int signature_wipe(const char *path)
 {
 	cleanup_fd int fd = open(path, O_RDWR | O_CLOEXEC);
 	blkid_probe pr;
-	int rc = 0;
+	int rc;
 
 	if (fd < 0)
 		return -errno;
 	pr = new_probe(fd);
 	if (!pr)
 		return -ENOMEM;
-	while (rc == 0 && blkid_do_probe(pr) == 0)
-		rc = blkid_do_wipe(pr, 0);
+	while ((rc = blkid_do_probe(pr)) == 0)
+		if (blkid_do_wipe(pr, 0))
+			break;
 	blkid_free_probe(pr);
-	return rc || fsync(fd) ? -EIO : 0;
+	return rc != 1 || fsync(fd) ? -EIO : 0; /* 1: there is nothing more */
 }

@@ -93,8 +93,7 @@ static void parse_args(int argc, char **argv, struct mkfs_args *a)
 			puts("mkfs.nvfs " PACKAGE_VERSION);
 			exit(0);
 		default:
-			fputs(usage_text, stderr);
-			exit(1);
+			exit(1); /* getopt_long() said why */
 		}
 	}
 	a->paths = argv + optind;
@@ -176,13 +175,15 @@ static void check_device(struct mkfs_args *a, unsigned i)
 	int rc;
 
 	if (stat(path, &st))
-		fail(a, errno == ENOENT ? "%s does not exist; --size SIZE would make it as a file" : "%s: cannot look at it",
-		     path);
+		fail(a, "%s: %s%s", path, strerror(errno),
+		     errno == ENOENT ? "; --size SIZE would make it as a file" : "");
 	for (unsigned j = 0; j < i; j++)
 		if (!stat(a->paths[j], &other) && st.st_dev == other.st_dev && st.st_ino == other.st_ino)
 			fail(a, "%s and %s are the same", a->paths[j], path);
-	if (in_use_check(path, why, sizeof(why)))
-		fail(a, "%s: %s", path, why);
+	rc = in_use_check(path, why, sizeof(why));
+	if (rc)
+		fail(a, "%s: %s%s", path, why,
+		     rc == -ENXIO ? "; a pool needs at least 64M (remove it, and --size makes the file)" : "");
 	rc = signature_check(path, why, sizeof(why));
 	if (rc == -EEXIST && !a->force)
 		fail(a, "%s: %s; --force overwrites it", path, why);
@@ -195,10 +196,8 @@ static void open_devices(struct mkfs_args *a)
 	for (unsigned i = 0; i < a->count; i++) {
 		int rc = device_open(a->paths[i], DEVICE_EXCLUSIVE, &a->devices[i]);
 
-		if (rc == -ENXIO)
-			fail(a, "%s is empty; a pool needs a device or file of at least 64M (--size makes the file)", a->paths[i]);
 		if (rc)
-			fail(a, "%s: %s", a->paths[i], strerror(-rc));
+			fail(a, "%s: %s", a->paths[i], device_problem(rc));
 	}
 }
 
@@ -208,7 +207,8 @@ static void wipe_signatures(struct mkfs_args *a)
 		int rc = a->made[i] ? 0 : signature_wipe(a->paths[i]);
 
 		if (rc)
-			die(1, "%s: cannot remove the old signature: %s", a->paths[i], strerror(-rc));
+			die(1, "%s: cannot remove the old signature: %s; the devices hold nothing whole now", a->paths[i],
+			    strerror(-rc));
 	}
 }
 
@@ -229,7 +229,10 @@ static void print_summary(const struct mkfs_args *a)
 	printf("pool %s: %s on %u %s, up to %llu files\n", label.name, size_text(bytes, data, sizeof(data)),
 	       label.device_count, label.device_count == 1 ? "device" : "devices",
 	       (unsigned long long)label.inodes_max);
-	printf("next: nvfs pool start %s%s\n", strchr(a->paths[0], '/') ? "" : "./", a->paths[0]);
+	printf("next: nvfs pool start");
+	for (unsigned i = 0; i < a->count; i++)
+		printf(" %s%s", strchr(a->paths[i], '/') ? "" : "./", a->paths[i]);
+	putchar('\n');
 	printf("      nvfs subvolume create %s:NAME --size SIZE\n", label.name);
 	printf("      mount -t nvfs %s:NAME DIRECTORY\n", label.name);
 }
@@ -261,7 +264,7 @@ int main(int argc, char **argv)
 	rc = pool_create(a.devices, a.count, &opts, why, sizeof(why));
 	if (rc) {
 		remove_made(&a);
-		die(1, "%s", *why ? why : strerror(-rc));
+		die(1, "%s; there is no pool, and what was on the devices is gone", *why ? why : strerror(-rc));
 	}
 	print_summary(&a);
 	for (unsigned i = 0; i < a.count; i++)

@@ -136,6 +136,7 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 {
 	int c;
 
+	opterr = 0; /* the line of usage is the one line */
 	while ((c = getopt(argc, argv, "sfnvo:N:t:hV")) != -1) {
 		switch (c) {
 		case 'o':
@@ -230,7 +231,7 @@ static void check_mounted(const struct mount_args *a)
 	if (stat(a->dir, &st) == 0 && statfs(a->dir, &sf) == 0)
 		return;
 	int err = errno;
-	umount2(a->dir, MNT_DETACH);
+	umount2(a->dir, MNT_DETACH | UMOUNT_NOFOLLOW);
 	die(EX_FAIL, "%s: mounted, but it does not answer (%s); the log of nvfsd says why", a->source, strerror(err));
 }
 

@@ -16,20 +16,21 @@ static const struct command {
 	const char *group, *name; /* name NULL: a command of one word */
 	int (*run)(const struct nvfs_args *a);
 	unsigned min, max;        /* positional arguments */
+	const char *options;      /* that it has, by their letters */
 	const char *args, *help;
 } commands[] = {
-	{"subvolume", "create", cmd_subvolume_create, 1, 1, "POOL:NAME --size SIZE [--inodes N]", "make an empty subvolume"},
-	{"subvolume", "list", cmd_subvolume_list, 0, 1, "[POOL]", "sizes and use of all"},
-	{"subvolume", "show", cmd_subvolume_show, 1, 1, "POOL:NAME", "all about one"},
-	{"subvolume", "resize", cmd_subvolume_resize, 1, 1, "POOL:NAME [--size SIZE] [--inodes N]", "change its limits"},
-	{"subvolume", "delete", cmd_subvolume_delete, 1, 1, "POOL:NAME", "delete it and all that is in it"},
-	{"pool", "list", cmd_pool_list, 0, 0, "", "the pools that are served"},
-	{"pool", "show", cmd_pool_show, 1, 1, "POOL", "what is promised, used, free"},
-	{"pool", "start", cmd_pool_start, 1, 64, "POOL | DEVICE...", "start its daemon"},
-	{"pool", "stop", cmd_pool_stop, 1, 1, "POOL [--force]", "commit and stop it"},
-	{"sync", NULL, cmd_sync, 1, 1, "POOL[:NAME]", "make everything written durable"},
-	{"debug", "dump", cmd_debug_dump, 1, 4, "DEVICE [WHAT [INODE [NAME]]]", "records of a pool that is not served"},
-	{"debug", "udev", cmd_debug_udev, 1, 1, "DEVICE", "ID_FS_TYPE, UUID, LABEL for udev"},
+	{"subvolume", "create", cmd_subvolume_create, 1, 1, "jsNct", "POOL:NAME --size SIZE [--inodes N] [--thin] [--compression lz4]", "make an empty subvolume"},
+	{"subvolume", "list", cmd_subvolume_list, 0, 1, "j", "[POOL]", "sizes and use of all"},
+	{"subvolume", "show", cmd_subvolume_show, 1, 1, "j", "POOL:NAME", "all about one"},
+	{"subvolume", "resize", cmd_subvolume_resize, 1, 1, "jsN", "POOL:NAME [--size SIZE] [--inodes N]", "change its limits"},
+	{"subvolume", "delete", cmd_subvolume_delete, 1, 1, "j", "POOL:NAME", "delete it and all that is in it"},
+	{"pool", "list", cmd_pool_list, 0, 0, "j", "", "the pools that are served"},
+	{"pool", "show", cmd_pool_show, 1, 1, "j", "POOL", "what is promised, used, free"},
+	{"pool", "start", cmd_pool_start, 1, 64, "j", "POOL | DEVICE...", "start its daemon"},
+	{"pool", "stop", cmd_pool_stop, 1, 1, "jf", "POOL [--force]", "commit and stop it"},
+	{"sync", NULL, cmd_sync, 1, 1, "j", "POOL[:NAME]", "make everything written durable"},
+	{"debug", "dump", cmd_debug_dump, 1, 4, "", "DEVICE [WHAT [INODE [NAME]]]", "records of a pool that is not served"},
+	{"debug", "udev", cmd_debug_udev, 1, 1, "", "DEVICE", "ID_FS_TYPE, UUID, LABEL for udev"},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -42,7 +43,7 @@ static void print_usage(FILE *out)
 		char line[128];
 
 		snprintf(line, sizeof(line), "%s%s%s %s", c->group, c->name ? " " : "", c->name ? c->name : "", c->args);
-		fprintf(out, "  nvfs %-58s %s\n", line, c->help);
+		fprintf(out, "  nvfs %-58s%s %s\n", line, strlen(line) > 58 ? "\n      " : "", c->help);
 	}
 	fputs("\nSizes are written like 10G or 512Mi. Examples and exit codes: man nvfs.\n", out);
 }
@@ -57,6 +58,8 @@ static const struct option long_options[] = {
 
 static void take_option(int c, struct nvfs_args *a)
 {
+	if (c < 128)
+		a->given[c] = true;
 	switch (c) {
 	case 'j':
 		a->json = true;
@@ -87,9 +90,17 @@ static void take_option(int c, struct nvfs_args *a)
 		puts("nvfs " PACKAGE_VERSION);
 		exit(EXIT_OK);
 	default:
-		fputs("\"nvfs --help\" lists the commands\n", stderr);
-		exit(EXIT_USAGE);
+		exit(EXIT_USAGE); /* getopt_long() said why */
 	}
+}
+
+/* An option that a command does not have must not seem to have been obeyed. */
+static void check_options(const struct nvfs_args *a, const struct command *command)
+{
+	for (const struct option *o = long_options; o->name; o++)
+		if (a->given[o->val] && !strchr(command->options, o->val))
+			die(EXIT_USAGE, "--%s means nothing to nvfs %s%s%s", o->name, command->group,
+			    command->name ? " " : "", command->name ? command->name : "");
 }
 
 static const struct command *find_command(struct nvfs_args *a)
@@ -130,6 +141,7 @@ int main(int argc, char **argv)
 	if (a.count < command->min || a.count > command->max)
 		die(EXIT_USAGE, "usage: nvfs %s %s%s%s", command->group, command->name ? command->name : "",
 		    command->name ? " " : "", command->args);
+	check_options(&a, command);
 	c = command->run(&a);
 	/* Who reads half an answer must not take it for all. */
 	if (fflush(stdout) || ferror(stdout))

@@ -23,6 +23,7 @@ enum nvfs_exit {
 
 /* What the command line had besides the positional arguments. */
 struct nvfs_args {
+	bool given[128]; /* options, by their letters */
 	bool json, force;
 	uint64_t size_bytes, inodes;
 	const char *compression;
@@ -56,6 +57,9 @@ json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key,
  * NULL, so that it does not hide the others.
  */
 json_t *nvfs_ask(const char *pool, const char *op);
+
+/* client_each_pool(), or exits with a line that says why the pools are not known. */
+void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg);
 
 /* Exit code of an errno. */
 int nvfs_exit_code(int err);

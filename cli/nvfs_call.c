@@ -77,6 +77,14 @@ json_t *nvfs_ask(const char *pool, const char *op)
 	return reply;
 }
 
+void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg)
+{
+	int rc = client_each_pool(fn, arg);
+
+	if (rc)
+		die(EXIT_REFUSED, "the pools that are served cannot be listed: %s: %s", NVFS_RUN_DIR, strerror(-rc));
+}
+
 void print_json(const json_t *value)
 {
 	json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);

@@ -21,6 +21,18 @@ __attribute__((format(printf, 1, 0))) static void vreport(const char *fmt, va_li
 	fputc('\n', stderr);
 }
 
+const char *device_problem(int err)
+{
+	switch (err) {
+	case -ENXIO:
+		return "it is empty";
+	case -ENOTBLK:
+		return "it is neither a regular file nor a block device";
+	default:
+		return strerror(-err);
+	}
+}
+
 void report(const char *fmt, ...)
 {
 	va_list ap;

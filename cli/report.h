@@ -6,7 +6,10 @@
 /* "mkfs.nvfs: text" to stderr. */
 void report(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* The same and exit. */
+/* What device_open() says, for people: "it is empty", ... */
+const char *device_problem(int err);
+
+/* The same as report(), and exit. */
 void die(int status, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
 #endif

@@ -183,8 +183,8 @@ static int start_and_connect(const struct pool_ref *ref, bool *started, struct c
 
 	poolconf_path(ref->pool, path, sizeof(path));
 	if (!ref->devices && access(path, F_OK)) {
-		snprintf(why, why_len, "nobody serves a pool %s and no %s says where it is; name its device or file instead",
-			 ref->pool, path);
+		snprintf(why, why_len, "nobody serves a pool %s and no %s says where it is; name its device or file instead%s%s",
+			 ref->pool, path, access(ref->pool, F_OK) ? "" : ", as in ./", access(ref->pool, F_OK) ? "" : ref->pool);
 		return -ENOENT;
 	}
 	lock = lock_start(ref->pool);
@@ -224,6 +224,7 @@ int serve_subvolume(struct client *c, const struct pool_ref *ref, char **name, c
 	int rc;
 
 	*name = NULL;
+	snprintf(why, why_len, "out of memory");
 	if (ref->subvolume) {
 		*name = strdup(ref->subvolume);
 		return *name ? 0 : -ENOMEM;

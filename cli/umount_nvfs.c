@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "cli/mounted.h"
@@ -21,6 +22,7 @@
 
 enum { EX_USAGE_ = 1, EX_FAIL = 32 };
 
+#define ST_NOSYMFOLLOW_ 0x2000 /* statfs(2); the C library has no name for it */
 #define CLOSE_WAIT_S 300
 #define FORCED_WAIT_S 10 /* with -f and -l, for a daemon that does not answer */
 
@@ -34,6 +36,7 @@ static void parse_args(int argc, char **argv, struct umount_args *a)
 {
 	int c;
 
+	opterr = 0; /* the line of usage is the one line */
 	while ((c = getopt(argc, argv, "flnrvN:t:O:hV")) != -1) {
 		switch (c) {
 		case 'f':
@@ -91,15 +94,38 @@ static bool commit(struct client *client, const char *subvolume, const struct um
 	return false;
 }
 
-static void unmount(const struct umount_args *a)
+/* With what was forbidden before: mount(2) allows what the flags of a remount do not name. */
+static bool remount_read_only(const char *dir)
 {
-	if (umount2(a->dir, a->flags | UMOUNT_NOFOLLOW) == 0)
-		return;
-	if (errno == EBUSY && a->remount_ro && mount(NULL, a->dir, NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0)
-		exit(0);
-	if (errno == EBUSY)
+	const unsigned long kept = MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME;
+	unsigned long more = 0;
+	struct statvfs now;
+
+	_Static_assert((int)ST_NOSUID == (int)MS_NOSUID && (int)ST_NODEV == (int)MS_NODEV && (int)ST_NOEXEC == (int)MS_NOEXEC &&
+			       (int)ST_SYNCHRONOUS == (int)MS_SYNCHRONOUS && (int)ST_NOATIME == (int)MS_NOATIME &&
+			       (int)ST_NODIRATIME == (int)MS_NODIRATIME, "the same bits");
+	if (statvfs(dir, &now))
+		return false;
+	if (now.f_flag & ST_NOSYMFOLLOW_)
+		more = MS_NOSYMFOLLOW;
+	return mount(NULL, dir, NULL, MS_REMOUNT | MS_RDONLY | more | (now.f_flag & kept), NULL) == 0;
+}
+
+/* False: it is busy, and read-only now. */
+static bool unmount(const struct umount_args *a, const char *target)
+{
+	int err;
+
+	if (umount2(target, a->flags | UMOUNT_NOFOLLOW) == 0)
+		return true;
+	err = errno;
+	if (err == EBUSY && a->remount_ro && remount_read_only(target)) {
+		report("%s is busy, and read-only now", a->dir);
+		return false;
+	}
+	if (err == EBUSY)
 		die(EX_FAIL, "%s is busy; \"fuser -vm %s\" shows who uses it", a->dir, a->dir);
-	die(EX_FAIL, "%s: cannot unmount it: %s", a->dir, strerror(errno));
+	die(EX_FAIL, "%s: cannot unmount it: %s", a->dir, strerror(err));
 }
 
 /* Unmounted and not yet closed. One that another namespace still has mounted is neither. */
@@ -144,10 +170,13 @@ int main(int argc, char **argv)
 		client_close(client);
 		client = NULL;
 	}
-	unmount(&a);
-	mounted_forget(m.target);
-	if (client && m.last && !(a.flags & MNT_DETACH))
-		wait_closed(client, subvolume);
+	if (unmount(&a, m.target)) {
+		mounted_forget(m.target);
+		if (client && m.last && !(a.flags & MNT_DETACH))
+			wait_closed(client, subvolume);
+	} else if (client) {
+		commit(client, subvolume, &a); /* of what was written until then */
+	}
 	client_close(client);
 	mounted_free(&m);
 	return 0;

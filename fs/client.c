@@ -254,10 +254,10 @@ int client_each_pool(int (*fn)(const char *pool, void *arg), void *arg)
 		names[i]->d_name[strlen(names[i]->d_name) - 5] = '\0';
 		if (!result && !client_socket_path(names[i]->d_name, path)) {
 			fd = open_socket(path);
-			if (fd >= 0) {
+			if (fd >= 0)
 				close(fd);
+			if (fd != -ESRCH)
 				result = fn(names[i]->d_name, arg);
-			}
 		}
 		free(names[i]);
 	}

@@ -58,8 +58,9 @@ const char *client_message(const struct client *c);
 void client_set_timeout(struct client *c, unsigned seconds);
 
 /*
- * The pools that are served on this machine: calls fn with the name of each that answers a
- * connect, in order of names, until it returns non-zero, which is returned. 0 when there is none.
+ * The pools that are served on this machine: calls fn with the name of each that has a listener, also one that refuses
+ * this caller, in order of names, until it returns non-zero, which is returned. 0 when there is none; -errno when they cannot be
+ * listed.
  */
 int client_each_pool(int (*fn)(const char *pool, void *arg), void *arg);
 

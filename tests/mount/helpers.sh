@@ -103,6 +103,24 @@ busy_mount_stays() {
 	umount "$WORK/mnt"
 }
 
+busy_mount_becomes_read_only_when_asked_to() {
+	local holder options
+	mount -t nvfs -o noexec "$POOL:data" "$WORK/mnt"
+	echo before >"$WORK/mnt/kept"
+	( cd "$WORK/mnt" && exec sleep 60 ) &
+	holder=$!
+	sleep 0.3
+	umount.fuse.nvfs "$WORK/mnt" -r 2>err || { kill $holder; return 1; }
+	options=$(options_of "$WORK/mnt")
+	kill $holder
+	wait $holder || :
+	grep -q 'busy, and read-only' err
+	fails touch "$WORK/mnt/no"
+	[[ $options == *nosuid* && $options == *nodev* && $options == *noexec* && $options == ro,* ]] ||
+		{ echo "$options"; return 1; }
+	umount "$WORK/mnt"
+}
+
 remount_read_only_and_back() {
 	mount -t nvfs "$POOL:data" "$WORK/mnt"
 	mount -o remount,ro "$WORK/mnt"
@@ -292,7 +310,7 @@ dead_mount_says_what_to_do() {
 }
 
 for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works_with_mount_all \
-	umount_commits busy_mount_stays remount_read_only_and_back bind_mounts_are_views_of_it \
+	umount_commits busy_mount_stays busy_mount_becomes_read_only_when_asked_to remount_read_only_and_back bind_mounts_are_views_of_it \
 	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
 	options_that_would_promise_more_are_refused umount_runs_the_helper umount_knows_what_had_no_name \
 	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \

@@ -70,6 +70,11 @@ mkfs_refuses_bad_names_and_sizes() {
 }
 
 mkfs_refuses_what_is_not_there() {
+	: >nothing.img
+	refused 'it is empty.*at least 64M' mkfs.nvfs --name none nothing.img
+	rm nothing.img
+	echo x >plain-file
+	refused 'Not a directory' mkfs.nvfs --name none plain-file/x
 	refused 'such|exist|--size' mkfs.nvfs --name none /nowhere/none.img
 	refused 'regular file' mkfs.nvfs --name none "$WORK"
 }
@@ -198,6 +203,64 @@ pool_start_refuses_what_is_not_there() {
 	refused 'empty' nvfs pool start "$WORK/empty.img" "$POOL_FILE"
 }
 
+options_of_other_commands_are_refused() {
+	refused '--thin means nothing' nvfs subvolume resize "$POOL:data" --size 64M --thin
+	refused '--compression means nothing' nvfs subvolume resize "$POOL:data" --size 64M --compression lz4
+	refused '--force means nothing' nvfs subvolume delete "$POOL:data" --force
+	refused '--size means nothing' nvfs pool list --size 1G
+	refused '--json means nothing' nvfs debug dump "$POOL_FILE" --json
+	refused 'nosuch' nvfs pool list --nosuch
+	refused 'nosuch' mkfs.nvfs --nosuch x.img
+	refused 'nosuch' fsck.nvfs --nosuch x.img
+	refused 'exclude' fsck.nvfs -n -y x.img
+	refused 'no device' fsck.nvfs
+	refused 'usage' mount.nvfs -Z a b
+}
+
+# It would have meant the whole pool.
+names_that_cannot_be_are_refused() {
+	local status=0
+	refused 'cannot be the name' nvfs sync "$POOL:"$'\xff'
+	refused 'cannot be the name' nvfs subvolume create "$POOL:a b" --size 1M
+	refused 'cannot be the name' mount.nvfs "$POOL:"$'\e[2J' "$WORK"
+	fails grep -q $'\e' err
+	nvfs sync "$POOL:"$'\xff' 2>/dev/null || status=$?
+	same $status 2
+}
+
+answers_are_json_when_asked_for() {
+	nvfs sync "$POOL" --json | grep -q '"ok": true'
+	nvfs pool start "$POOL_FILE" --json >out
+	grep -q '"started": false' out
+	grep -q "\"pool\": \"$POOL\"" out
+	nvfs pool show "$POOL" --json | grep -qE '"inodes": [0-9]+'
+	nvfs sync "$POOL" >out
+	[ ! -s out ]
+}
+
+# A file without a slash is no name of a pool.
+files_of_this_directory_are_found() {
+	mkfs.nvfs --quiet --name here --size 128M here.img
+	nvfs debug dump here.img label | grep -q 'label of device 0 of 1'
+	refused 'as in ./here.img' nvfs pool start here.img
+	mkfs.nvfs --name two --size 128M a.img b.img | grep -qF 'nvfs pool start ./a.img ./b.img'
+	nvfs debug dump b.img label | grep -q 'label of device 1 of 2'
+	rm here.img a.img b.img
+}
+
+# Who may not ask hears so, and not that there is nothing.
+pools_that_may_not_be_asked_are_named() {
+	local status=0 sock mode
+	sock=$(ss -xl | grep -oE "/[^ ]*/$POOL.sock" | head -1) || { echo "no ss"; exit 77; }
+	mode=$(stat -c %a "$sock")
+	chmod 600 "$sock"
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$(command -v nvfs)" pool list >out 2>err || status=$?
+	chmod "$mode" "$sock"
+	cat out err
+	same $status 1
+	grep -q "$POOL: Permission denied" err
+}
+
 half_an_answer_is_an_error() {
 	[ -c /dev/full ] || { echo "no /dev/full"; exit 77; }
 	fails nvfs pool list >/dev/full
@@ -218,6 +281,8 @@ for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refus
 	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
 	full_subvolume_says_so_at_write full_inode_table_says_so fsck_says_what_does_not_fit fsck_refuses_a_pool_in_use \
 	the_same_pool_by_a_loop_device_is_refused pool_start_refuses_what_is_not_there half_an_answer_is_an_error \
+	options_of_other_commands_are_refused names_that_cannot_be_are_refused answers_are_json_when_asked_for \
+	files_of_this_directory_are_found pools_that_may_not_be_asked_are_named \
 	second_daemon_is_refused; do
 	run_test $t
 done
