@@ -89,5 +89,7 @@ int cmd_debug_dump(const struct nvfs_args *a)
 	rc = dump_pool(devices, n, &request, stdout, stderr);
 	while (n)
 		device_close(devices[--n]);
+	if (rc == -ENOMEM)
+		report("out of memory");
 	return rc ? nvfs_exit_code(rc) : EXIT_OK;
 }

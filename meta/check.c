@@ -196,6 +196,11 @@ struct check_tree *check_tree_find(struct check *c, uint32_t tree)
 	return NULL;
 }
 
+bool check_sequence_given(const struct check *c, uint64_t sequence)
+{
+	return sequence >> 40 <= metafs_start(c->metafs);
+}
+
 struct check_subvol *check_subvol_find(struct check *c, uint32_t id)
 {
 	for (size_t i = 0; i < c->subvols.n; i++)
@@ -360,11 +365,11 @@ static int check_round(struct check *c)
 
 static int check_rounds(struct check *c)
 {
-	int err;
+	int err = 0;
 
-	for (c->round = 0;; c->round++) {
+	for (unsigned round = 0; round < ROUNDS_MAX; round++) {
 		err = check_round(c);
-		if (err || !c->fixed_round || c->round + 1 == ROUNDS_MAX)
+		if (err || !c->fixed_round)
 			break;
 	}
 	/* What the last round still saw, and what it would have had to fix once more. */
@@ -384,12 +389,12 @@ int check_open_metadata(struct check *c)
 	const struct db_options dbo = { .read_only = !c->options.repair };
 	int err = metafs_open(&mo, &c->metafs);
 
+	if (c->options.repair)
+		check_tables_report(c, !err);
 	if (err) {
 		check_found(c, false, "the metadata store cannot be opened: %s", strerror(-err));
 		return err == -EIO || err == -ENOMEM ? err : -EBADMSG;
 	}
-	if (c->options.repair)
-		check_tables_renew(c);
 	err = db_open(c->metafs, &dbo, &c->db);
 	if (err) {
 		check_found(c, false, "RocksDB cannot be opened: %s", strerror(-err));
@@ -431,13 +436,13 @@ static int check_all(struct check *c, struct device **devices, unsigned count)
 
 	if (!err)
 		err = check_tables(c);
-	device_problems = c->found_round - c->fixed_round;
 	if (!err)
 		err = check_open_metadata(c);
+	device_problems = c->found_round - c->fixed_round;
 	if (!err)
 		err = check_rounds(c);
 	else
-		c->result.left = c->found_round;
+		c->result.left = device_problems;
 	if (!err)
 		c->result.left += device_problems;
 	/* Blocks are compared after the last round, with the maps as they are now. */

@@ -28,27 +28,31 @@ static const char *label_problem(int err)
 	}
 }
 
-/* One label may be repaired from the other. */
-static void check_copies(struct check *c, struct device *dev, const struct label *label,
-			 const struct label_found *found)
+static bool copy_is_bad(const struct check *c, unsigned device, int copy)
 {
-	bool fix = false;
+	const struct label_found *found = &c->copies[device];
 
-	for (int copy = 0; copy < 2; copy++) {
-		if (found->error[copy])
-			fix |= check_found(c, true, "%s: label %c %s", device_name(dev), 'A' + copy,
-					   label_problem(found->error[copy]));
-		else if (found->generation[copy] != label->generation)
-			fix |= check_found(c, true, "%s: label %c is older than the other",
-					   device_name(dev), 'A' + copy);
-	}
-	if (!fix)
+	return found->error[copy] || found->generation[copy] != c->labels[device].generation;
+}
+
+/* One label may be repaired from the other. */
+static void check_copies(struct check *c, unsigned device)
+{
+	const char *name = device_name(c->devices[device]);
+	int err = 0;
+
+	if (!copy_is_bad(c, device, 0) && !copy_is_bad(c, device, 1))
 		return;
-	const int err = label_write(dev, label);
-
+	if (c->options.repair)
+		err = label_write(c->devices[device], &c->labels[device]);
+	for (int copy = 0; copy < 2; copy++)
+		if (c->copies[device].error[copy])
+			check_found(c, !err, "%s: label %c %s", name, 'A' + copy,
+				    label_problem(c->copies[device].error[copy]));
+		else if (copy_is_bad(c, device, copy))
+			check_found(c, !err, "%s: label %c is older than the other", name, 'A' + copy);
 	if (err)
-		check_found(c, false, "%s: the label cannot be written: %s", device_name(dev),
-			    strerror(-err));
+		check_note(c, "%s: the label cannot be written: %s", name, strerror(-err));
 }
 
 static int read_label(struct check *c, struct device *dev)
@@ -87,7 +91,7 @@ static int read_label(struct check *c, struct device *dev)
 	}
 	c->devices[label.device_index] = dev;
 	c->labels[label.device_index] = label;
-	check_copies(c, dev, &label, &found);
+	c->copies[label.device_index] = found;
 	return 0;
 }
 
@@ -109,6 +113,8 @@ static int check_members(struct check *c, const struct label *first)
 			return -EINVAL;
 		}
 	}
+	for (unsigned i = 0; i < c->ndevices; i++)
+		check_copies(c, i);
 	return 0;
 }
 
@@ -140,88 +146,38 @@ int check_labels(struct check *c, struct device **devices, unsigned count)
 
 /* ---- file tables ---- */
 
-struct slot {
-	int error; /* of the decoder */
-	uint64_t generation;
-};
-
-static int read_slot(struct check *c, unsigned device, unsigned which, void *buf, struct slot *slot)
+/* buf has room for a slot. 0 or -ENOMEM. */
+static int read_slot(struct check *c, unsigned device, unsigned which, void *buf, struct check_slot *slot)
 {
 	const struct label *label = &c->labels[device];
 	struct metafs_table table;
-	char why[256];
+	char why[160];
 	int err = device_read(c->devices[device], buf, label->slot_bytes,
 			      label_slot_offset(label, which));
 
-	if (err) {
-		check_found(c, false, "%s: slot %u of the file table cannot be read: %s",
-			    device_name(c->devices[device]), which, strerror(-err));
-		slot->error = -EIO;
-		return 0;
-	}
-	slot->error = metafs_table_decode(buf, label->slot_bytes, &table);
-	if (slot->error == -ENOMEM)
-		return -ENOMEM;
+	slot->generation = 0;
+	slot->error = err ? -EIO : metafs_table_decode(buf, label->slot_bytes, &table);
+	if (err)
+		snprintf(slot->why, sizeof(slot->why), "cannot be read: %s", strerror(-err));
+	else if (slot->error == -EBADMSG)
+		snprintf(slot->why, sizeof(slot->why), "is damaged, or a power cut interrupted its writing");
 	if (slot->error)
-		return 0;
+		return slot->error == -ENOMEM ? -ENOMEM : 0;
 	slot->generation = table.generation;
-	if (metafs_table_validate(&table, c->labels, why, sizeof(why)) < 0 ||
-	    memcmp(table.pool_uuid, label->pool_uuid, 16)) {
-		check_found(c, true, "%s: slot %u of the file table: %s",
-			    device_name(c->devices[device]), which, why);
-		slot->error = -EBADMSG;
+	err = metafs_table_validate(&table, c->labels, why, sizeof(why));
+	if (err == -EBADMSG)
+		snprintf(slot->why, sizeof(slot->why), "is invalid: %s", why);
+	if (!err && memcmp(table.pool_uuid, label->pool_uuid, 16)) {
+		snprintf(slot->why, sizeof(slot->why), "is of another pool");
+		err = -EBADMSG;
 	}
+	slot->error = err;
 	metafs_table_free(&table);
-	return 0;
+	return err == -ENOMEM ? err : 0;
 }
 
-/*
- * A slot without a table is what a new pool has; a damaged one may be a switch that a power cut interrupted, or
- * the medium: nobody can tell. Opening the pool for writing writes a new table to every slot.
- */
-static void check_slot(struct check *c, unsigned device, unsigned which, const struct slot *slot)
+static int read_slots(struct check *c, struct check_slot (*slots)[2])
 {
-	if (slot->error == -EBADMSG)
-		check_found(c, true, "%s: slot %u of the file table is damaged, or a power cut interrupted its writing",
-			    device_name(c->devices[device]), which);
-}
-
-/* Whether any slot of any member is damaged; reports nothing. */
-static bool any_damaged(struct check *c)
-{
-	struct metafs_table table;
-	bool damaged = false;
-
-	for (unsigned i = 0; i < c->ndevices; i++) {
-		cleanup_free void *buf = aligned_alloc(NVFS_BLOCK_SIZE, c->labels[i].slot_bytes);
-
-		for (unsigned which = 0; buf && which < 2; which++) {
-			if (device_read(c->devices[i], buf, c->labels[i].slot_bytes,
-					label_slot_offset(&c->labels[i], which)))
-				continue;
-			const int err = metafs_table_decode(buf, c->labels[i].slot_bytes, &table);
-
-			damaged |= err == -EBADMSG;
-			if (!err)
-				metafs_table_free(&table);
-		}
-	}
-	return damaged;
-}
-
-void check_tables_renew(struct check *c)
-{
-	uint32_t start;
-
-	for (unsigned i = 0; i < 2 && any_damaged(c); i++)
-		if (metafs_raise_start(c->metafs, &start) < 0)
-			return;
-}
-
-int check_tables(struct check *c)
-{
-	struct slot slots[LABEL_DEVICES_MAX][2] = { 0 };
-	uint64_t newest = 0;
 	int err = 0;
 
 	for (unsigned i = 0; !err && i < c->ndevices; i++) {
@@ -229,25 +185,82 @@ int check_tables(struct check *c)
 
 		if (!buf)
 			return -ENOMEM;
-		for (unsigned which = 0; !err && which < 2; which++) {
-			struct slot *slot = &slots[i][which];
-
-			err = read_slot(c, i, which, buf, slot);
-			check_slot(c, i, which, slot);
-			if (!slot->error && slot->generation > newest)
-				newest = slot->generation;
-		}
+		for (unsigned which = 0; !err && which < 2; which++)
+			err = read_slot(c, i, which, buf, &slots[i][which]);
 	}
+	return err;
+}
+
+static uint64_t newest_table(const struct check *c)
+{
+	uint64_t newest = 0;
+
+	for (unsigned i = 0; i < c->ndevices; i++)
+		for (unsigned which = 0; which < 2; which++)
+			if (!c->slots[i][which].error && c->slots[i][which].generation > newest)
+				newest = c->slots[i][which].generation;
+	return newest;
+}
+
+/* A slot without a table is what a new pool has. */
+static bool slot_is_bad(const struct check_slot *slot)
+{
+	return slot->error && slot->error != -ENOENT;
+}
+
+static bool any_bad(const struct check *c)
+{
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if (slot_is_bad(&c->slots_now[i][0]) || slot_is_bad(&c->slots_now[i][1]))
+			return true;
+	return false;
+}
+
+/* This table or a newer one. */
+static bool is_current(const struct check_slot *slots, uint64_t newest)
+{
+	return (!slots[0].error && slots[0].generation >= newest) || (!slots[1].error && slots[1].generation >= newest);
+}
+
+/* Opening the pool for writing copied the newest table to members that lack it; each start writes one slot of all. */
+static void renew(struct check *c)
+{
+	uint32_t start;
+
+	for (unsigned i = 0; !read_slots(c, c->slots_now) && i < 2 && any_bad(c); i++)
+		if (metafs_raise_start(c->metafs, &start) < 0)
+			return;
+}
+
+/* A damaged slot may be a switch that a power cut interrupted, or the medium: nobody can tell. */
+void check_tables_report(struct check *c, bool renew_first)
+{
+	const uint64_t newest = newest_table(c);
+
+	memcpy(c->slots_now, c->slots, sizeof(c->slots));
+	if (renew_first)
+		renew(c);
+	for (unsigned i = 0; i < c->ndevices; i++) {
+		for (unsigned which = 0; which < 2; which++)
+			if (slot_is_bad(&c->slots[i][which]))
+				check_found(c, !slot_is_bad(&c->slots_now[i][which]), "%s: slot %u of the file table %s",
+					    device_name(c->devices[i]), which, c->slots[i][which].why);
+		if (newest && !is_current(c->slots[i], newest))
+			check_found(c, is_current(c->slots_now[i], newest), "%s: its file table is older than another member's",
+				    device_name(c->devices[i]));
+	}
+}
+
+int check_tables(struct check *c)
+{
+	const int err = read_slots(c, c->slots);
+
 	if (err)
 		return err;
-	for (unsigned i = 0; newest && i < c->ndevices; i++)
-		if ((slots[i][0].error || slots[i][0].generation < newest) &&
-		    (slots[i][1].error || slots[i][1].generation < newest))
-			check_found(c, true, "%s: its file table is older than another member's",
-				    device_name(c->devices[i]));
-	if (!newest) {
-		check_found(c, false, "no member has a valid file table");
-		return -EBADMSG;
-	}
-	return 0;
+	if (!c->options.repair || !newest_table(c))
+		check_tables_report(c, false);
+	if (newest_table(c))
+		return 0;
+	check_found(c, false, "no member has a valid file table");
+	return -EBADMSG;
 }

@@ -14,7 +14,6 @@
 struct check_node {
 	uint32_t tree, id, parent, subvol;
 	uint8_t state;
-	bool has_counters;
 	bool named; /* a subvolume's live node */
 	uint64_t first_ino;
 	struct counters_rec stored, counted;
@@ -53,7 +52,6 @@ enum check_inode_flags {
 	CHECK_INLINE = 1 << 3,
 	CHECK_HAS_CUTS = 1 << 4,
 	CHECK_REACHED = 1 << 5, /* the way up from this directory leads to the root */
-	CHECK_NO_LINK_FIX = 1 << 6, /* its entries are damaged: do not count with them */
 };
 
 /* An inode as one node sees it. 56 bytes: there may be millions. */
@@ -74,10 +72,16 @@ struct check_inode {
 struct check_view {
 	struct check *check;
 	struct check_node *node;
-	const struct check_subvol *subvol; /* or NULL */
 	uint32_t *chain;
 	unsigned nchain;
 	CHECK_ARRAY(struct check_inode) inodes; /* by number */
+};
+
+/* One of the two file tables of a member. */
+struct check_slot {
+	int error;           /* 0, -ENOENT: a new pool's; -EBADMSG or -EIO, and why says more */
+	uint64_t generation; /* where error is 0 */
+	char why[200];
 };
 
 struct check {
@@ -85,6 +89,9 @@ struct check {
 	struct check_result result;
 	struct device *devices[LABEL_DEVICES_MAX]; /* by index */
 	struct label labels[LABEL_DEVICES_MAX];
+	struct label_found copies[LABEL_DEVICES_MAX]; /* of the labels */
+	struct check_slot slots[LABEL_DEVICES_MAX][2]; /* as found */
+	struct check_slot slots_now[LABEL_DEVICES_MAX][2];
 	unsigned ndevices;
 	struct metafs *metafs;
 	struct db *db;
@@ -92,7 +99,6 @@ struct check {
 	struct pool_rec pool;
 	bool has_pool;
 	struct db_batch *fixes;
-	unsigned round;
 	uint64_t fixed_round, found_round;
 	bool own_progress; /* the pass itself says how far it is */
 	bool incomplete; /* something could not be read: what is counted is too little */
@@ -140,6 +146,9 @@ struct check_subvol *check_subvol_find(struct check *c, uint32_t id);
 /* "subvolume NAME" or "tree T node N", for messages; a static buffer. */
 const char *check_node_name(struct check *c, uint32_t tree, uint32_t node);
 
+/* Whether a sequence of the pool may have been given by now: not one of a start to come. */
+bool check_sequence_given(const struct check *c, uint64_t sequence);
+
 /* A whole entry that is malformed, as a problem. */
 void check_malformed(struct check *c, enum rec_family family, const void *key, size_t key_len,
 		     const void *value, size_t value_len);
@@ -155,12 +164,18 @@ int check_each(struct check *c, enum db_cf cf, const char *what, const void *pre
 
 /* ---- check_devices.c ---- */
 
-/* Sort out the members by their labels, and check both copies. 0 or -errno, reported. */
+/*
+ * Sort out the members by their labels, and check both copies; those of a pool that is not whole stay as they are. 0 or
+ * -errno, reported.
+ */
 int check_labels(struct check *c, struct device **devices, unsigned count);
-/* Both slots of the file table on all devices. 0 or -errno, reported. */
+/*
+ * Both slots of the file table on all devices. 0 or -errno, reported. When they shall be repaired, what was found is not yet reported:
+ * opening the pool does it.
+ */
 int check_tables(struct check *c);
-/* Repair: have new tables written until no slot is damaged. */
-void check_tables_renew(struct check *c);
+/* What check_tables() found; renew_first has new tables written, and those that are good then count as repaired. */
+void check_tables_report(struct check *c, bool renew_first);
 
 /* ---- check_sys.c ---- */
 

@@ -171,6 +171,9 @@ static int map_record(void *arg, const void *key, size_t key_len, const void *va
 		c->incomplete = true;
 		return 0;
 	}
+	if (!check_sequence_given(c, rec.seq))
+		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": its sequence 0x%" PRIx64 " was never given",
+			    check_node_name(c, k.tree, k.node), k.ino, k.chunk, rec.seq);
 	if (memcmp(p->chunk, key, sizeof(p->chunk))) {
 		memcpy(p->chunk, key, sizeof(p->chunk));
 		p->waiting.n = 0;
@@ -244,7 +247,6 @@ int check_map_view(struct check_view *view)
 struct space_pass {
 	struct check *check;
 	uint8_t *seen; /* a byte for each zone: it has an entry */
-	uint64_t done;
 };
 
 static uint32_t counted_at(const struct zone *z, uint32_t at, uint32_t *end)

@@ -47,6 +47,14 @@ static int check_inode_rec(struct check *c, struct check_node *n, const struct n
 	return 0;
 }
 
+/* What is newer than all that will be written would make that of no effect. */
+static void check_sequence(struct check *c, const struct ns_key *k, uint64_t sequence)
+{
+	if (!check_sequence_given(c, sequence))
+		check_found(c, false, "%s: inode %" PRIu64 ": sequence 0x%" PRIx64 " was never given",
+			    check_node_name(c, k->tree, k->node), k->ino, sequence);
+}
+
 static int check_size_rec(struct check *c, struct check_node *n, const struct ns_key *k,
 			  const void *value, size_t len)
 {
@@ -54,6 +62,7 @@ static int check_size_rec(struct check *c, struct check_node *n, const struct ns
 
 	if (size_rec_decode(value, len, &rec) < 0)
 		return -EBADMSG;
+	check_sequence(c, k, rec.absorbed);
 	if (!rec.is_inline)
 		return 0;
 	n->counted.meta_born++;
@@ -83,6 +92,7 @@ static int check_ns_value(struct check *c, struct check_node *n, const struct ns
 	case REC_ORPHAN:
 		return orphan_rec_decode(value, len, &orphan);
 	default:
+		check_sequence(c, k, k->sequence);
 		return cut_rec_decode(value, len, &cut);
 	}
 }

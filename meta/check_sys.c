@@ -161,7 +161,6 @@ static void check_counters_of(struct check *c, const struct sys_key *key, const 
 
 	if (n) {
 		n->stored = *rec;
-		n->has_counters = true;
 	} else if (check_found(c, true, "counters of tree %" PRIu32 " node %" PRIu32 ", which is not there",
 			       key->id, key->node)) {
 		db_batch_delete(c->db, c->fixes, DB_SYS, raw, raw_len);
@@ -191,6 +190,9 @@ static int refer_entry(void *arg, const void *key, size_t key_len, const void *v
 			check_counters_of(c, &k, &counters, key, key_len);
 	} else if (k.type == REC_RESULT) {
 		bad = result_rec_decode(value, len, &result) < 0;
+		if (!bad && !check_sequence_given(c, result.sequence))
+			check_found(c, false, "a result of session %" PRIu32 ": its sequence 0x%" PRIx64 " was never given", k.id,
+				    result.sequence);
 		if (!bad && c->has_pool && k.id >= c->pool.next_session &&
 		    check_found(c, true, "a result of session %" PRIu32 ", which never was", k.id))
 			db_batch_delete(c->db, c->fixes, DB_SYS, key, key_len);
@@ -286,10 +288,14 @@ int check_sys(struct check *c)
 		if (c->has_pool && c->trees.v[i].id >= c->pool.next_tree)
 			check_found(c, false, "tree %" PRIu32 " is newer than the pool's next",
 				    c->trees.v[i].id);
-	for (size_t i = 0; i < c->tenants.n; i++)
-		if (!c->tenants.v[i].indexed &&
-		    check_found(c, true, "tenant %s: its name does not lead to it", c->tenants.v[i].name))
-			put_name(c, REC_TENANT_NAME, c->tenants.v[i].name, c->tenants.v[i].id);
+	for (size_t i = 0; i < c->tenants.n; i++) {
+		const struct check_tenant *t = &c->tenants.v[i];
+
+		if (c->has_pool && t->id >= c->pool.next_tenant)
+			check_found(c, false, "tenant %s is newer than the pool's next", t->name);
+		if (!t->indexed && check_found(c, true, "tenant %s: its name does not lead to it", t->name))
+			put_name(c, REC_TENANT_NAME, t->name, t->id);
+	}
 	return 0;
 }
 

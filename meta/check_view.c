@@ -19,7 +19,6 @@ int check_view_init(struct check *c, struct check_node *node, struct check_view 
 	size_t n = 0, max = 0;
 
 	*view = (struct check_view){ .check = c, .node = node };
-	view->subvol = check_subvol_find(c, node->subvol);
 	while (id) {
 		const struct check_node *at = check_node_find(c, node->tree, id);
 		uint32_t *slot;

@@ -18,6 +18,7 @@ struct dump {
 	FILE *out;
 	enum rec_family family;
 	bool damaged;
+	uint64_t printed; /* records */
 };
 
 int dump_what_parse(const char *word, enum dump_what *out)
@@ -104,6 +105,7 @@ static int dump_entry(void *arg, const void *key, size_t key_len, const void *va
 	if (rec_print(d->out, d->family, key, key_len, value, len) < 0)
 		d->damaged = true;
 	fputc('\n', d->out);
+	d->printed++;
 	return 0;
 }
 
@@ -241,6 +243,10 @@ static int dump_inode(struct dump *d, const struct dump_request *request)
 		visible_print(d->out, path && *path ? path : "/", path && *path ? strlen(path) : 1);
 		fputc('\n', d->out);
 		err = dump_records_of(d, s->tree, ino);
+		if (!err && !d->printed) {
+			check_note(c, "subvolume %s has no inode %" PRIu64, s->name, ino);
+			err = -ENOENT;
+		}
 	}
 	check_view_free(&view);
 	return err;

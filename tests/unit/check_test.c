@@ -564,6 +564,44 @@ static void size_blocks_wrong(struct rig *rig)
 	put_size(rig, FILE_PLAIN, &size);
 }
 
+#define NEVER_GIVEN (UINT64_C(0x123456) << 40)
+
+static void size_of_the_future(struct rig *rig)
+{
+	const struct size_rec size = { .size = 20 * 4096, .blocks = 14, .absorbed = NEVER_GIVEN };
+
+	put_size(rig, FILE_PLAIN, &size);
+}
+
+static void map_of_the_future(struct rig *rig)
+{
+	struct map_rec rec = sample_map(rig, false);
+
+	rec.seq = NEVER_GIVEN;
+	put_map(rig, FILE_PLAIN, 0, &rec);
+}
+
+static void cut_of_the_future(struct rig *rig)
+{
+	const struct cut_rec rec = { .first_chunk = 1, .end_chunk = 2 };
+
+	put(rig, DB_NS, key, key_cut(key, TREE, FILE_PLAIN, NEVER_GIVEN, NODE), value, cut_rec_encode(&rec, value));
+}
+
+static void result_of_the_future(struct rig *rig)
+{
+	const struct result_rec rec = { .unique = 1, .sequence = NEVER_GIVEN };
+
+	put(rig, DB_SYS, key, key_result(key, 0, 0), value, result_rec_encode(&rec, value));
+}
+
+static void tenant_of_the_future(struct rig *rig)
+{
+	const struct tenant_rec tenant = { .name = "later", .name_len = 5 };
+
+	put(rig, DB_SYS, key, key_tenant(key, 2), value, tenant_rec_encode(&tenant, value));
+}
+
 static void cuts_flag_wrong(struct rig *rig)
 {
 	const struct size_rec size = { .size = 20 * 4096, .blocks = 14, .has_cuts = true };
@@ -700,6 +738,11 @@ static const struct damage damages[] = {
 	{ xattr_bytes_wrong, "inode 3: the set of flags is 2, and 0 by its records", COMPUTED },
 	{ inline_crc_wrong, "inode 4: the checksum of its inline data is wrong", LEFT },
 	{ size_blocks_wrong, "inode 3: 15 blocks, and 14 by its maps", COMPUTED },
+	{ size_of_the_future, "inode 3: sequence 0x1234560000000000 was never given", LEFT },
+	{ map_of_the_future, "inode 3 chunk 0: its sequence 0x1234560000000000 was never given", LEFT },
+	{ cut_of_the_future, "inode 3: sequence 0x1234560000000000 was never given", LEFT },
+	{ result_of_the_future, "a result of session 0: its sequence 0x1234560000000000 was never given", LEFT },
+	{ tenant_of_the_future, "tenant later is newer than the pool's next", LEFT },
 	{ cuts_flag_wrong, "inode 3: its size record speaks of cuts, and there are none", COMPUTED },
 	{ map_without_size, "inode 3 maps 14 blocks and has no size", LEFT },
 	{ map_of_inline_file, "inode 4 has inline data and maps 1 blocks", LEFT },
@@ -824,6 +867,61 @@ START_TEST(tables_are_repaired)
 }
 END_TEST
 
+/* "repaired" is said of what was: not of a slot when the pool cannot be opened to write it. */
+START_TEST(what_is_not_repaired_is_not_called_so)
+{
+	const struct sim_faults broken = { .fail_write_ppm = 1000000 };
+	struct check_result r;
+	struct rig rig;
+
+	rig_copy(&base, &rig);
+	flip(rig.dev[0], label_slot_offset(&rig.labels[0], 0) + 40);
+	flip(rig.dev[1], 80);
+	for (unsigned i = 0; i < DEVICES; i++)
+		sim_set_faults(rig.dev[i], &broken);
+	ck_assert_int_ne(run_check(&rig, true, false, &r), 0);
+	ck_assert_msg(strstr(output, "slot 0 of the file table is damaged") != NULL, "%s", output);
+	ck_assert_msg(strstr(output, "label A is damaged") != NULL, "%s", output);
+	ck_assert_msg(strstr(output, "the label cannot be written") != NULL, "%s", output);
+	ck_assert_ptr_null(strstr(output, "repaired"));
+	ck_assert_uint_eq(r.repaired, 0);
+	ck_assert_uint_eq(r.left, r.found);
+	rig_free(&rig);
+}
+END_TEST
+
+/* A slot whose table cannot be is one problem, and gets another table. */
+START_TEST(impossible_tables_are_repaired)
+{
+	static uint8_t slot[2 << 20] __attribute__((aligned(4096)));
+	struct check_result r;
+	struct rig rig;
+	uint64_t at;
+
+	for (unsigned kind = 0; kind < 2; kind++) {
+		rig_copy(&base, &rig);
+		at = label_slot_offset(&rig.labels[0], 1);
+		ck_assert_uint_le(rig.labels[0].slot_bytes, sizeof(slot));
+		ck_assert_int_eq(device_read(rig.dev[0], slot, rig.labels[0].slot_bytes, at), 0);
+		if (kind)
+			slot[24] ^= 1;             /* the pool's UUID */
+		else
+			put_le32(slot + 96 + 8, 0); /* zones of the first range */
+		put_le32(slot + 8, 0);
+		put_le32(slot + 8, crc32c(0, slot, get_le32(slot + 12)));
+		ck_assert_int_eq(device_write(rig.dev[0], slot, rig.labels[0].slot_bytes, at, 0), 0);
+		ck_assert_int_eq(run_check(&rig, false, false, &r), 0);
+		ck_assert_msg(strstr(output, kind ? "slot 1 of the file table is of another pool" :
+						    "slot 1 of the file table is invalid: zones 0+0") != NULL, "%s", output);
+		ck_assert_int_eq(run_check(&rig, true, false, &r), 0);
+		ck_assert_msg(r.left == 0 && r.found == r.repaired, "%s", output);
+		ck_assert_int_eq(run_check(&rig, false, false, &r), 0);
+		ck_assert_msg(r.found == 0, "%s", output);
+		rig_free(&rig);
+	}
+}
+END_TEST
+
 /* The address in bytes of what begins a file whose name ends like this, by the newest table. */
 static uint64_t file_address(struct rig *rig, const char *ending, unsigned *vdev)
 {
@@ -886,8 +984,20 @@ START_TEST(members_are_needed)
 	struct check_options options = { 0 };
 	struct check_result r;
 	struct device *twice[2] = { base.dev[0], base.dev[0] }, *empty;
+	struct label_found copies;
+	struct label label;
+	struct rig rig;
 
 	ck_assert_int_eq(check_pool(base.dev, 1, &options, &r), -ENXIO);
+	/* Who named too few gets an error, and nothing is changed. */
+	rig_copy(&base, &rig);
+	flip(rig.dev[0], 80);
+	options.repair = true;
+	ck_assert_int_eq(check_pool(rig.dev, 1, &options, &r), -ENXIO);
+	ck_assert_int_eq(label_read(rig.dev[0], &label, &copies), 0);
+	ck_assert_int_eq(copies.error[0], -EBADMSG);
+	options.repair = false;
+	rig_free(&rig);
 	ck_assert_int_eq(check_pool(twice, 2, &options, &r), -EINVAL);
 	ck_assert_int_eq(device_sim_create(DEVICE_BYTES, NULL, &empty), 0);
 	ck_assert_int_eq(check_pool(&empty, 1, &options, &r), -ENOENT);
@@ -975,6 +1085,8 @@ START_TEST(dump_prints)
 	dump(DUMP_INODE, "6", 0);
 	ck_assert_ptr_nonnull(strstr(output, "orphan 6 node 1: unlinked"));
 	dump(DUMP_INODE, "/dir/none", -ENOENT);
+	dump(DUMP_INODE, "999", -ENOENT);
+	ck_assert_ptr_nonnull(strstr(output, "subvolume web has no inode 999"));
 }
 END_TEST
 
@@ -991,6 +1103,8 @@ int main(void)
 	tcase_add_test(tcase, half_a_run_keeps_its_blocks);
 	tcase_add_test(tcase, labels_are_repaired);
 	tcase_add_test(tcase, tables_are_repaired);
+	tcase_add_test(tcase, what_is_not_repaired_is_not_called_so);
+	tcase_add_test(tcase, impossible_tables_are_repaired);
 	tcase_add_test(tcase, tables_of_rocksdb_are_read);
 	tcase_add_test(tcase, members_are_needed);
 	tcase_add_test(tcase, names_are_shown_harmless);
