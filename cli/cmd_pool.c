@@ -10,6 +10,7 @@
 #include "cli/report.h"
 #include "cli/table.h"
 #include "io/size.h"
+#include "io/visible.h"
 
 static void print_bytes(const char *what, uint64_t bytes)
 {
@@ -23,8 +24,11 @@ static void print_sessions(const json_t *sessions)
 	const json_t *s;
 	size_t i;
 
-	json_array_foreach(sessions, i, s)
-		printf("%-14s%s on %s\n", i ? "" : "mounted", json_text(s, "subvolume"), json_text(s, "target"));
+	json_array_foreach(sessions, i, s) {
+		printf("%-14s%s on ", i ? "" : "mounted", json_text(s, "subvolume"));
+		visible_print(stdout, json_text(s, "target"), strlen(json_text(s, "target")));
+		putchar('\n');
+	}
 }
 
 static void print_pool(const json_t *reply)

@@ -10,6 +10,7 @@
 #include "cli/report.h"
 #include "cli/table.h"
 #include "io/size.h"
+#include "io/visible.h"
 
 static const char *mounted_text(const json_t *sv)
 {
@@ -33,7 +34,9 @@ static void print_one(const json_t *sv)
 	printf("claim        %s\n", json_is_true(json_object_get(sv, "thin")) ? "thin" : "reserved");
 	printf("compression  %s\n", json_text(sv, "compression"));
 	printf("created      %s\n", when);
-	printf("mounted      %s\n", mounted_text(sv));
+	fputs("mounted      ", stdout);
+	visible_print(stdout, mounted_text(sv), strlen(mounted_text(sv)));
+	putchar('\n');
 }
 
 static int show(const struct nvfs_args *a, json_t *reply)

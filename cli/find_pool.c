@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <uuid.h>
 
 #include "cli/find_pool.h"
 #include "cli/report.h"
@@ -136,6 +137,7 @@ static int parse_path(const char *path, struct pool_ref *ref, char *why, size_t 
 	rc = read_label(real, &label);
 	if (rc)
 		return refuse(rc, why, len, "%s: %s", path, label_error(rc));
+	uuid_unparse_lower(label.pool_uuid, ref->uuid);
 	ref->pool = strdup(label.name);
 	if (!ref->pool)
 		return -ENOMEM;

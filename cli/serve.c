@@ -196,6 +196,64 @@ static int start_and_connect(const struct pool_ref *ref, bool *started, struct c
 	return rc ? rc : client_connect(ref->pool, out);
 }
 
+/* ---- Whether it is that pool ---- */
+
+#define ASK_S 10 /* a daemon that does not answer is looked into by who needs it */
+
+/* Both are files, and not one. Of devices several names, and several devices, may be one. */
+static bool other_file(const char *a, const char *b)
+{
+	struct stat one, two;
+
+	return !stat(a, &one) && !stat(b, &two) && S_ISREG(one.st_mode) && S_ISREG(two.st_mode) &&
+	       (one.st_dev != two.st_dev || one.st_ino != two.st_ino);
+}
+
+static bool is_copy(const struct pool_ref *ref, const json_t *devices)
+{
+	const char *theirs;
+	const json_t *d;
+	size_t i;
+
+	json_array_foreach(devices, i, d) {
+		theirs = json_string_value(d);
+		if (!theirs || *theirs != '/' || !ref->devices[0] || !other_file(ref->devices[0], theirs))
+			continue;
+		for (char **own = ref->devices; *own; own++)
+			if (!other_file(*own, theirs))
+				return false;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * A daemon is found by the name of its pool. Who named devices means those, and not another pool, or another copy of it, that has the
+ * same name.
+ */
+static int check_identity(struct client *c, const struct pool_ref *ref, char *why, size_t why_len)
+{
+	json_t *reply = NULL, *pool, *devices;
+	const char *uuid, *first;
+	int rc = 0;
+
+	client_set_timeout(c, ASK_S);
+	if (client_call(c, json_pack("{s:s}", "op", "pool.show"), -1, &reply) == 0) {
+		pool = json_object_get(reply, "pool");
+		devices = json_object_get(pool, "devices");
+		uuid = json_string_value(json_object_get(pool, "uuid"));
+		first = json_string_value(json_array_get(devices, 0));
+		if (uuid && (strcmp(uuid, ref->uuid) || is_copy(ref, devices))) {
+			snprintf(why, why_len, "another pool with the name %s is served, from %s; stop that first: nvfs pool stop %s",
+				 ref->pool, first ? first : "other devices", ref->pool);
+			rc = -EEXIST;
+		}
+	}
+	json_decref(reply);
+	client_set_timeout(c, 0);
+	return rc;
+}
+
 int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len)
 {
 	int rc = client_connect(ref->pool, out);
@@ -205,6 +263,11 @@ int serve_connect(const struct pool_ref *ref, bool *started, struct client **out
 		*started = false;
 	if (rc == -ESRCH && started)
 		rc = start_and_connect(ref, started, out, why, why_len);
+	if (!rc && ref->devices && *ref->uuid) {
+		rc = check_identity(*out, ref, why, why_len);
+		if (rc)
+			client_close(*out);
+	}
 	if (rc && *why)
 		return rc;
 	if (rc == -ESRCH)

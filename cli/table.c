@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cli/table.h"
+#include "io/visible.h"
 
 #define COLUMNS_MAX 16
 
@@ -44,19 +45,27 @@ struct table *table_new(const char *headers)
 void table_cell(struct table *t, const char *fmt, ...)
 {
 	va_list ap;
-	char *text;
+	char *raw, *text = NULL;
+	size_t room;
 
 	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
+	if (vasprintf(&raw, fmt, ap) < 0)
+		raw = NULL;
 	va_end(ap);
+	if (raw) {
+		room = 4 * strlen(raw) + 1;
+		text = malloc(room);
+		if (text)
+			visible_copy(text, room, raw);
+		free(raw);
+	}
 	if (text && t->count == t->room) {
-		size_t room = t->room ? 2 * t->room : 64;
-		char **cells = realloc(t->cells, room * sizeof(*cells));
+		size_t more = t->room ? 2 * t->room : 64;
+		char **cells = realloc(t->cells, more * sizeof(*cells));
 
 		if (cells) {
 			t->cells = cells;
-			t->room = room;
+			t->room = more;
 		}
 	}
 	if (!text || t->count == t->room) {

@@ -240,6 +240,37 @@ mount_point_may_have_any_name() {
 	echo x >"$dir/f"
 	umount "$dir"
 	rmdir "$dir"
+	# It is shown, and does nothing to who looks.
+	dir=$WORK/$'m\e[2J'
+	mkdir "$dir"
+	mount -t nvfs "$POOL:data" "$dir"
+	{ nvfs subvolume list "$POOL"; nvfs subvolume show "$POOL:data"; nvfs pool show "$POOL"; } >out
+	umount "$dir"
+	rmdir "$dir"
+	same "$(grep -cF 'm\x1b[2J' out)" 3
+	fails grep -q $'\e' out
+}
+
+# A pool is found by its name; who named a file means that file.
+another_pool_of_that_name_is_not_meant() {
+	pool_of_its_own name
+	mkdir -p other copy
+	cp --sparse=always "$own_file" copy/pool.img
+	mkfs.nvfs --quiet --name "$own" --size 128M other/pool.img
+	nvfs pool start "$own_file"
+	for f in other/pool.img copy/pool.img; do
+		fails nvfs pool start "./$f" 2>err
+		grep -q 'another pool with the name' err
+		fails mount -t nvfs "$PWD/$f:a" "$WORK/mnt-a" 2>err
+		grep -q 'another pool with the name' err
+		fails mountpoint -q "$WORK/mnt-a"
+	done
+	ln -s "$own_file" link.img
+	nvfs pool start ./link.img
+	mount -t nvfs "$PWD/link.img:a" "$WORK/mnt-a"
+	umount "$WORK/mnt-a"
+	nvfs pool stop "$own"
+	rm -r other copy link.img
 }
 
 # pool_of_its_own: $own, stopped, with the subvolumes a and b.
@@ -314,7 +345,7 @@ for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works
 	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
 	options_that_would_promise_more_are_refused umount_runs_the_helper umount_knows_what_had_no_name \
 	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \
-	mount_point_may_have_any_name mounts_at_once_start_one_daemon \
+	mount_point_may_have_any_name another_pool_of_that_name_is_not_meant mounts_at_once_start_one_daemon \
 	refused_mount_leaves_no_daemon daemon_keeps_nothing_of_its_starter \
 	dead_mount_says_what_to_do; do
 	export -f "${t?}" options_of in_time pool_of_its_own fails same
