@@ -162,6 +162,8 @@ static void make_file(struct mkfs_args *a, unsigned i)
 		fail(a, "%s exists already; leave out --size to use it as it is, or remove it", path);
 	if (rc == -ENOSPC)
 		fail(a, "there is no room for %s of %s", path, size_text(a->size_bytes, size, sizeof(size)));
+	if (rc == -ENOENT)
+		fail(a, "%s: its directory is not there; make it first, with mkdir -p", path);
 	if (rc)
 		fail(a, "%s: %s", path, strerror(-rc));
 	a->made[i] = true;

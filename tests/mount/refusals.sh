@@ -73,6 +73,7 @@ mkfs_refuses_what_is_not_there() {
 	: >nothing.img
 	refused 'it is empty.*at least 64M' mkfs.nvfs --name none nothing.img
 	rm nothing.img
+	refused 'mkdir -p' mkfs.nvfs --name none --size 128M no/where.img
 	echo x >plain-file
 	refused 'Not a directory' mkfs.nvfs --name none plain-file/x
 	refused 'such|exist|--size' mkfs.nvfs --name none /nowhere/none.img

@@ -13,6 +13,10 @@ for program in fsck.nvfs mkfs.nvfs mount.nvfs nvfs nvfsd umount.fuse.nvfs; do
 		grep -qF -- "Fl -${option#--}" "$page" || { echo "$page: $option is missing"; status=1; }
 	done
 done
+# mount.nvfs says of an unknown option that its page lists them all.
+for option in $(sed -n 's/^\t{"\([a-z_]*\)", .*/\1/p; /ignored_options\[\] = {/,/^};/s/"/\n/gp' cli/mount_nvfs.c | grep -xE '[a-z_]+'); do
+	grep -qwF -- "$option" docs/man/mount.nvfs.8 || { echo "mount.nvfs.8: $option is missing"; status=1; }
+done
 # What a page tells the reader to look up is there.
 for name in $(sed -n 's/^\.Xr \([a-z.]*nvfs[a-z.]*\) \([58]\).*/\1.\2/p' docs/man/*.[58] | sort -u); do
 	[ -f "docs/man/$name" ] || { echo "a page refers to $name, which is missing"; status=1; }
