@@ -188,12 +188,25 @@ struct check_node *check_node_find(struct check *c, uint32_t tree, uint32_t id)
 	return c->nodes.n ? bsearch(key, c->nodes.v, c->nodes.n, sizeof(*c->nodes.v), node_cmp) : NULL;
 }
 
+static int id_cmp(const void *key, const void *element)
+{
+	const uint32_t *id = key, *other = element; /* the first member of each */
+
+	return (*id > *other) - (*id < *other);
+}
+
+/* In the order of their keys, which is that of their numbers. */
+#define FIND_BY_ID(array, id) \
+	((array).n ? bsearch(&(id), (array).v, (array).n, sizeof(*(array).v), id_cmp) : NULL)
+
 struct check_tree *check_tree_find(struct check *c, uint32_t tree)
 {
-	for (size_t i = 0; i < c->trees.n; i++)
-		if (c->trees.v[i].id == tree)
-			return &c->trees.v[i];
-	return NULL;
+	return FIND_BY_ID(c->trees, tree);
+}
+
+struct check_tenant *check_tenant_find(struct check *c, uint32_t id)
+{
+	return FIND_BY_ID(c->tenants, id);
 }
 
 bool check_sequence_given(const struct check *c, uint64_t sequence)
@@ -203,10 +216,7 @@ bool check_sequence_given(const struct check *c, uint64_t sequence)
 
 struct check_subvol *check_subvol_find(struct check *c, uint32_t id)
 {
-	for (size_t i = 0; i < c->subvols.n; i++)
-		if (c->subvols.v[i].id == id)
-			return &c->subvols.v[i];
-	return NULL;
+	return FIND_BY_ID(c->subvols, id);
 }
 
 const char *check_node_name(struct check *c, uint32_t tree, uint32_t node)

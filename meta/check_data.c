@@ -22,24 +22,40 @@ struct data_pass {
 	uint8_t *buf;  /* CHUNK_BYTES, aligned */
 	uint8_t *data; /* CHUNK_BYTES, what a compressed run holds */
 	uint64_t done;
+	uint64_t bad_ino; /* of the last bad block, of bad_node of bad_tree */
+	uint32_t bad_tree, bad_node;
+	char *bad_path;
 };
+
+/* Blocks of one file lie together, and a path is searched for in whole directories. */
+static const char *path_of(struct data_pass *p, const struct map_key *k)
+{
+	struct check_node *n = check_node_find(p->check, k->tree, k->node);
+	struct check_view view = { 0 };
+
+	if (p->bad_ino != k->ino || p->bad_tree != k->tree || p->bad_node != k->node) {
+		p->bad_ino = k->ino;
+		p->bad_tree = k->tree;
+		p->bad_node = k->node;
+		free(p->bad_path);
+		p->bad_path = NULL;
+		if (n && check_view_init(p->check, n, &view) == 0)
+			p->bad_path = check_path(&view, k->ino);
+		check_view_free(&view);
+	}
+	return p->bad_path && *p->bad_path ? p->bad_path : "?";
+}
 
 static void bad_block(struct data_pass *p, const struct map_key *k, const struct map_run *run,
 		      unsigned block, const char *what)
 {
 	struct check *c = p->check;
-	struct check_node *n = check_node_find(c, k->tree, k->node);
-	struct check_view view = { 0 };
 	const uint64_t offset = (k->chunk * CHUNK_BLOCKS + run->block + block) * NVFS_BLOCK_SIZE;
 	const uint64_t address = run->address + (run->flags & RUN_COMPRESSED ? 0 : block);
-	cleanup_free char *path = NULL;
 
-	if (n && check_view_init(c, n, &view) == 0)
-		path = check_path(&view, k->ino);
 	check_found(c, false, "%s: inode %" PRIu64 " (%s) offset %" PRIu64 ": %s at %s byte %" PRIu64,
-		    check_node_name(c, k->tree, k->node), k->ino, path && *path ? path : "?", offset, what,
+		    check_node_name(c, k->tree, k->node), k->ino, path_of(p, k), offset, what,
 		    device_name(c->devices[run->vdev]), address * NVFS_BLOCK_SIZE);
-	check_view_free(&view);
 }
 
 static void check_compressed(struct data_pass *p, const struct map_key *k, const struct map_run *run,
@@ -111,5 +127,6 @@ int check_data(struct check *c)
 	c->own_progress = false;
 	free(pass.buf);
 	free(pass.data);
+	free(pass.bad_path);
 	return err;
 }

@@ -142,6 +142,7 @@ void *check_array_add(void **v, size_t *n, size_t *max, size_t size);
 struct check_node *check_node_find(struct check *c, uint32_t tree, uint32_t id);
 struct check_tree *check_tree_find(struct check *c, uint32_t tree);
 struct check_subvol *check_subvol_find(struct check *c, uint32_t id);
+struct check_tenant *check_tenant_find(struct check *c, uint32_t id);
 
 /* "subvolume NAME" or "tree T node N", for messages; a static buffer. */
 const char *check_node_name(struct check *c, uint32_t tree, uint32_t node);

@@ -484,7 +484,6 @@ static void count_entry(struct entries_pass *p, const struct ns_key *k, struct c
 			const struct dirent_rec *rec, struct check_inode *child, uint32_t from)
 {
 	struct check *c = p->view->check;
-	const char *name = check_node_name(c, k->tree, p->view->node->id);
 
 	child->refs++;
 	if (!child->mode)
@@ -493,12 +492,12 @@ static void count_entry(struct entries_pass *p, const struct ns_key *k, struct c
 		dir->subdirs++;
 		if (child->parent != k->ino)
 			check_found(c, false, "%s: directory %" PRIu64 " says that it is in %" PRIu64 ", and is in %" PRIu64,
-				    name, child->ino, child->parent, k->ino);
+				    check_node_name(c, k->tree, p->view->node->id), child->ino, child->parent, k->ino);
 	}
 	if (rec->file_type != (child->mode & S_IFMT) >> 12 &&
 	    check_found(c, check_can_fix(p->view, from),
 			"%s: directory %" PRIu64 ": the entry %.*s is of another type than inode %" PRIu64,
-			name, k->ino, rec->name_len, rec->name, child->ino))
+			check_node_name(c, k->tree, p->view->node->id), k->ino, rec->name_len, rec->name, child->ino))
 		check_fix_entry_type(p->view, k->ino, k->cookie, rec, child->mode);
 }
 

@@ -9,14 +9,6 @@
 
 #include "meta/check_internal.h"
 
-static struct check_tenant *tenant_find(struct check *c, uint32_t id)
-{
-	for (size_t i = 0; i < c->tenants.n; i++)
-		if (c->tenants.v[i].id == id)
-			return &c->tenants.v[i];
-	return NULL;
-}
-
 /* ---- loading ---- */
 
 static int load_pool(struct check *c, const void *value, size_t len)
@@ -143,7 +135,7 @@ static void check_subvol_name(struct check *c, const struct sys_key *key, uint32
 static void check_tenant_name(struct check *c, const struct sys_key *key, uint32_t id, const void *raw,
 			      size_t raw_len)
 {
-	struct check_tenant *t = tenant_find(c, id);
+	struct check_tenant *t = check_tenant_find(c, id);
 
 	if (t && strlen(t->name) == key->name_len && !memcmp(t->name, key->name, key->name_len)) {
 		t->indexed = true;
@@ -254,7 +246,7 @@ static void check_subvol(struct check *c, const struct check_subvol *s)
 {
 	const struct check_node *n = check_node_find(c, s->tree, s->node);
 
-	if (!tenant_find(c, s->tenant))
+	if (!check_tenant_find(c, s->tenant))
 		check_found(c, false, "subvolume %s: its tenant %" PRIu32 " is not there", s->name,
 			    s->tenant);
 	if (c->has_pool && s->id >= c->pool.next_subvol)
