@@ -34,7 +34,8 @@ struct check_result {
 /*
  * Check the pool whose members these are, all of them in any order, open and locked by the caller. Works on
  * the calling thread for as long as it takes. 0 when the check was done, whatever it found;
- * -errno when it could not be (a line was printed): -ENOENT not a pool, -ENXIO a member is missing, -EBADMSG too
+ * -errno when it could not be (a line was printed): -ENOENT not a pool, -ENXIO a member is missing, -EROFS only a newer version may
+ * repair it, -EBADMSG too
  * damaged to be opened (found is above 0 then), -EIO, -ENOMEM, ...
  */
 int check_pool(struct device **devices, unsigned count, const struct check_options *options,

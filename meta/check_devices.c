@@ -112,6 +112,11 @@ static int check_members(struct check *c, const struct label *first)
 			check_note(c, "%s: not of the same pool: %s", device_name(c->devices[i]), why);
 			return -EINVAL;
 		}
+		if (c->options.repair && label_read_only(&c->labels[i])) {
+			check_note(c, "pool %s: a newer version of nvfs has added what this one may not change; -n looks at it, or use the newer one",
+				   first->name);
+			return -EROFS;
+		}
 	}
 	for (unsigned i = 0; i < c->ndevices; i++)
 		check_copies(c, i);

@@ -848,6 +848,37 @@ START_TEST(labels_are_repaired)
 }
 END_TEST
 
+/* What a later version has added may be looked past, but not be written past. */
+START_TEST(newer_pools_are_not_repaired)
+{
+	struct label_found copies;
+	struct check_result r;
+	struct label label;
+	struct rig rig;
+
+	for (unsigned kind = 0; kind < 2; kind++) {
+		rig_copy(&base, &rig);
+		rig_open(&rig, false);
+		wrong_counters(&rig);
+		rig_shut(&rig);
+		for (unsigned i = 0; i < DEVICES; i++) {
+			label = rig.labels[i];
+			label.minor += kind;
+			label.ro_compat |= kind ? 0 : UINT64_C(1) << 60;
+			ck_assert_int_eq(label_write(rig.dev[i], &label), 0);
+		}
+		flip(rig.dev[0], 80);
+		ck_assert_int_eq(run_check(&rig, true, false, &r), -EROFS);
+		ck_assert_msg(strstr(output, "a newer version") != NULL, "%s", output);
+		ck_assert_int_eq(label_read(rig.dev[0], &label, &copies), 0);
+		ck_assert_int_eq(copies.error[0], -EBADMSG);
+		ck_assert_int_eq(run_check(&rig, false, false, &r), 0);
+		ck_assert_msg(strstr(output, "born is 17, and 14") != NULL, "%s", output);
+		rig_free(&rig);
+	}
+}
+END_TEST
+
 START_TEST(tables_are_repaired)
 {
 	struct check_result r;
@@ -1102,6 +1133,7 @@ int main(void)
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
 	tcase_add_test(tcase, half_a_run_keeps_its_blocks);
 	tcase_add_test(tcase, labels_are_repaired);
+	tcase_add_test(tcase, newer_pools_are_not_repaired);
 	tcase_add_test(tcase, tables_are_repaired);
 	tcase_add_test(tcase, what_is_not_repaired_is_not_called_so);
 	tcase_add_test(tcase, impossible_tables_are_repaired);
