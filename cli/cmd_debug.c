@@ -13,7 +13,10 @@
 #include "meta/dump.h"
 #include "meta/label.h"
 
-/* What udev imports: IMPORT{program} in 60-nvfs.rules. A device that is not nvfs's prints nothing. */
+/*
+ * What udev imports: IMPORT{program} in 60-nvfs.rules. A device that is not nvfs's prints nothing; one that is damaged or was cut off is
+ * not to be taken for empty either.
+ */
 int cmd_debug_udev(const struct nvfs_args *a)
 {
 	char pool[37], device[37];
@@ -25,12 +28,14 @@ int cmd_debug_udev(const struct nvfs_args *a)
 		die(EXIT_REFUSED, "%s: %s", a->words[0], device_problem(rc));
 	rc = label_read(dev, &label, NULL);
 	device_close(dev);
-	if (rc && rc != -EPROTONOSUPPORT)
+	if (rc && rc != -EPROTONOSUPPORT && rc != -ENODATA && rc != -EBADMSG)
 		return EXIT_NOT_FOUND;
+	puts("ID_FS_TYPE=nvfs\nID_FS_USAGE=filesystem");
+	if (rc == -EBADMSG) /* who it is cannot be believed */
+		return EXIT_OK;
 	uuid_unparse_lower(label.pool_uuid, pool);
 	uuid_unparse_lower(label.device_uuid, device);
-	printf("ID_FS_TYPE=nvfs\nID_FS_USAGE=filesystem\nID_FS_UUID=%s\nID_FS_UUID_ENC=%s\nID_FS_UUID_SUB=%s\n"
-	       "ID_FS_UUID_SUB_ENC=%s\nID_FS_VERSION=%u.%u\n",
+	printf("ID_FS_UUID=%s\nID_FS_UUID_ENC=%s\nID_FS_UUID_SUB=%s\nID_FS_UUID_SUB_ENC=%s\nID_FS_VERSION=%u.%u\n",
 	       pool, pool, device, device, label.major, label.minor);
 	if (label.name[0])
 		printf("ID_FS_LABEL=%s\nID_FS_LABEL_ENC=%s\n", label.name, label.name);

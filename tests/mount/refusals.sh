@@ -324,8 +324,26 @@ truncated_pool_is_refused() {
 	rm short.img
 }
 
+damaged_pool_is_not_taken_for_empty() {
+	local bytes
+	bytes=$(stat -c %s "$POOL_FILE")
+	nvfs debug udev "$POOL_FILE" >whole
+	grep -qx 'ID_FS_TYPE=nvfs' whole
+	grep -qx "ID_FS_LABEL=$POOL" whole
+	copy_damaged 64
+	printf '\377\377\377\377' | dd of=damaged.img bs=1 seek=$((bytes - 65536 + 64)) conv=notrunc status=none
+	same "$(nvfs debug udev damaged.img | tr '\n' ' ')" "ID_FS_TYPE=nvfs ID_FS_USAGE=filesystem "
+	cp --sparse=always "$POOL_FILE" short.img
+	truncate -s 300M short.img
+	nvfs debug udev short.img | cmp - whole
+	truncate -s 64M none.img
+	fails nvfs debug udev none.img >out
+	[ ! -s out ]
+	rm damaged.img short.img none.img
+}
+
 for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
-	truncated_pool_is_refused; do
+	truncated_pool_is_refused damaged_pool_is_not_taken_for_empty; do
 	run_test $t
 done
 check_pool
