@@ -87,7 +87,9 @@ void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg)
 
 void print_json(const json_t *value)
 {
-	json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	errno = 0;
+	if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER))
+		die(EXIT_REFUSED, "the answer cannot be written as JSON%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
 	putchar('\n');
 }
 

@@ -265,8 +265,12 @@ int serve_connect(const struct pool_ref *ref, bool *started, struct client **out
 		rc = start_and_connect(ref, started, out, why, why_len);
 	if (!rc && ref->devices && *ref->uuid) {
 		rc = check_identity(*out, ref, why, why_len);
-		if (rc)
+		if (rc && started && *started) /* POOL.conf names other devices */
+			client_call(*out, json_pack("{s:s}", "op", "pool.stop"), -1, NULL);
+		if (rc) {
 			client_close(*out);
+			*out = NULL;
+		}
 	}
 	if (rc && *why)
 		return rc;

@@ -143,6 +143,8 @@ static const struct check_subvol *choose_subvol(struct dump *d, const char *name
 		return only;
 	if (name)
 		check_note(c, "there is no subvolume %s", name);
+	else if (!n)
+		check_note(c, "there is no subvolume");
 	else
 		check_note(c, "there are %u subvolumes: name one", n);
 	return NULL;

@@ -267,9 +267,19 @@ another_pool_of_that_name_is_not_meant() {
 	done
 	ln -s "$own_file" link.img
 	nvfs pool start ./link.img
+	fails nvfs subvolume delete ./copy/pool.img:b 2>err
+	grep -q 'another pool with the name' err
+	nvfs subvolume show "$own:b"
 	mount -t nvfs "$PWD/link.img:a" "$WORK/mnt-a"
-	umount "$WORK/mnt-a"
-	nvfs pool stop "$own"
+	# What is mounted can be unmounted, whatever its source is by now.
+	ln -sfn other/pool.img link.img
+	umount "$WORK/mnt-a" 2>err
+	grep -q 'another pool with the name.*without a commit' err
+	fails mountpoint -q "$WORK/mnt-a"
+	while ! nvfs pool stop "$own" 2>err; do
+		grep -q 'still mounted' err
+		sleep 0.1
+	done
 	rm -r other copy link.img
 }
 
