@@ -298,9 +298,21 @@ copy_damaged() {
 		dd of=damaged.img bs=1 seek="$1" conv=notrunc status=none
 }
 
+# exits_with STATUS COMMAND...: its output is in `out`.
+exits_with() {
+	local wanted=$1 status=0
+	shift
+	"$@" >out 2>&1 || status=$?
+	cat out
+	same "$status" "$wanted"
+}
+
 damaged_label_falls_back_to_its_copy() {
 	copy_damaged 64
-	fsck.nvfs -n damaged.img >out 2>&1 && { cat out; echo "fsck saw nothing"; return 1; }
+	exits_with 4 fsck.nvfs -n damaged.img
+	grep -q 'label A is damaged' out
+	exits_with 1 fsck.nvfs -y damaged.img
+	exits_with 0 fsck.nvfs -n --data damaged.img
 	rm damaged.img
 }
 
@@ -319,8 +331,8 @@ both_labels_damaged_is_refused() {
 truncated_pool_is_refused() {
 	cp --sparse=always "$POOL_FILE" short.img
 	truncate -s 300M short.img
-	unchanged short.img fails nvfsd -f "$PWD/short.img" >out 2>&1
-	cat out
+	unchanged short.img exits_with 1 nvfsd -f "$PWD/short.img"
+	grep -q 'cut off' out
 	rm short.img
 }
 
