@@ -48,8 +48,14 @@ static int refuse(const struct refusal *ref, int error, const char *fmt, ...)
 
 static int failed(const struct refusal *ref, int error)
 {
-	return refuse(ref, error, "%s", error == -EROFS ? "the pool takes no changes: it is read-only, or a commit failed" :
-							  strerror(-error));
+	switch (error) {
+	case -EROFS:
+		return refuse(ref, error, "the pool takes no changes: it is read-only, or a commit failed");
+	case -EBADMSG:
+		return refuse(ref, error, "a record of it is damaged: stop the pool, and fsck.nvfs says which");
+	default:
+		return refuse(ref, error, "%s", strerror(-error));
+	}
 }
 
 /* Blocks for people: exact when it is a whole number of a unit, else with two digits. */
