@@ -8,11 +8,13 @@
 #include "meta/db.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "io/reactor.h"
 #include "meta/db_internal.h"
 #include "meta/metafs.h"
 
@@ -78,9 +80,35 @@ static int flush_all(struct db *db)
 	return err;
 }
 
+#define ROOM_FLUSH_NS UINT64_C(1000000000)
+#define ROOM_COMPACT_NS UINT64_C(10000000000)
+
+/*
+ * Deletions give their room back only when they are merged with the tables, and in a full share nobody writes what would make
+ * RocksDB do that. So the files are marked for compaction, which costs no wait; not when nothing changed since they were.
+ */
+static void compact_for_room(struct db *db)
+{
+	const uint64_t now = monotonic_now_ns(), sequence = rocksdb_get_latest_sequence_number(db->rocks);
+
+	if (sequence == db->room_sequence || (db->room_compacted_ns && now - db->room_compacted_ns < ROOM_COMPACT_NS))
+		return;
+	db->room_sequence = sequence;
+	db->room_compacted_ns = now;
+	for (int i = 0; i < DB_CFS; i++) {
+		char *message = NULL;
+
+		rocksdb_suggest_compact_range_cf(db->rocks, db->handle[i], NULL, 0, NULL, 0, &message);
+		db_error(message);
+	}
+}
+
 static void flusher_work(struct db *db)
 {
-	flush_all(db);
+	const bool room = atomic_exchange(&db->room_wanted, false);
+
+	if (!flush_all(db) && room && metafs_room(db->mf) == 0)
+		compact_for_room(db);
 }
 
 static void syncer_work(struct db *db)
@@ -425,6 +453,19 @@ int db_sync(struct db *db)
 int db_flush(struct db *db)
 {
 	return db->read_only ? -EROFS : flush_all(db);
+}
+
+void db_make_room(struct db *db)
+{
+	const uint64_t now = monotonic_now_ns();
+	uint64_t asked = atomic_load_explicit(&db->room_asked_ns, memory_order_relaxed);
+
+	if (db->read_only || (asked && now - asked < ROOM_FLUSH_NS))
+		return;
+	if (!atomic_compare_exchange_strong(&db->room_asked_ns, &asked, now))
+		return;
+	atomic_store(&db->room_wanted, true);
+	worker_wake(&db->flusher);
 }
 
 int db_compact(struct db *db)

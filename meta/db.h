@@ -138,6 +138,13 @@ int db_sync(struct db *db);
  */
 int db_flush(struct db *db);
 
+/*
+ * Somebody was refused because the share of metadata is full. Returns at once; in the background the memtables are written out,
+ * whose deletions, and whose logs, may be what is missing, and tables that have something to give back are compacted. Any
+ * thread, as often as it likes: little of it is done.
+ */
+void db_make_room(struct db *db);
+
 /* Compact every column family completely and wait. For tests and measurements. */
 int db_compact(struct db *db);
 

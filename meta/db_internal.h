@@ -42,8 +42,12 @@ struct db {
 	bool read_only;
 	_Atomic int write_error; /* of the last write, -EAGAIN not counted */
 
-	struct db_worker flusher; /* writes memtables out when the WALs are full */
+	struct db_worker flusher; /* writes memtables out when the WALs are full, or the share is */
 	struct db_worker syncer;  /* syncs the log when its tail grows, so that no writer waits for room */
+
+	_Atomic uint64_t room_asked_ns; /* db_make_room() had the flusher woken */
+	_Atomic bool room_wanted;
+	uint64_t room_sequence, room_compacted_ns; /* the flusher's: when tables were last compacted for room */
 };
 
 extern const char *const db_cf_name[DB_CFS];

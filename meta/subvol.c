@@ -153,7 +153,10 @@ int subvol_may_write(struct op *op, bool allow_full)
 	r = op_check_quiet(op);
 	if (r)
 		return r;
-	return !allow_full && metafs_room(sv->pool->metafs) == 0 ? -ENOSPC : 0;
+	if (allow_full || metafs_room(sv->pool->metafs))
+		return 0;
+	db_make_room(sv->pool->db);
+	return -ENOSPC;
 }
 
 /* Without what was gathered before: for what may well be durable earlier. */
