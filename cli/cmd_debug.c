@@ -63,10 +63,14 @@ static unsigned open_members(const char *path, struct device **devices)
 	struct pool_ref ref = {0};
 	char why[512], with_slash[PATH_MAX];
 	unsigned n = 0;
+	int rc;
 
 	/* A file here, not the name of a pool. */
 	snprintf(with_slash, sizeof(with_slash), "%s%s", strchr(path, '/') ? "" : "./", path);
-	if (!pool_ref_parse(with_slash, &ref, why, sizeof(why)) && ref.devices)
+	rc = pool_ref_parse(with_slash, &ref, why, sizeof(why));
+	if (ref.twice)
+		die(EXIT_REFUSED, "%s and another one are the same member of pool %s, one a copy; move it away", ref.twice, ref.pool);
+	if (!rc && ref.devices)
 		while (ref.devices[n] && n < LABEL_DEVICES_MAX) {
 			devices[n] = open_member(ref.devices[n]);
 			n++;

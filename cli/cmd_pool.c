@@ -142,6 +142,8 @@ static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
 	for (char **d = ref->devices; d && *d; d++)
 		free(*d);
 	free(ref->devices);
+	free(ref->twice);
+	ref->twice = NULL;
 	ref->devices = calloc(a->count + 1, sizeof(*ref->devices));
 	if (!ref->devices)
 		die(EXIT_REFUSED, "out of memory");

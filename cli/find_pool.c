@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,15 +62,46 @@ static const char *label_error(int err)
 
 /* ---- The other members of a pool ---- */
 
-/* Take path as the member that it is, when it is one of the pool and that seat is free. */
+static bool same_device(const char *a, const char *b)
+{
+	struct stat one, two;
+
+	if (stat(a, &one) || stat(b, &two))
+		return false;
+	if (S_ISBLK(one.st_mode) && S_ISBLK(two.st_mode))
+		return one.st_rdev == two.st_rdev;
+	return one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
+/* Take path as the member that it is, when it is one of the pool and that seat is free. The device that was named has its seat. */
 static void try_member(struct pool_ref *ref, const struct label *pool, const char *path)
 {
 	struct label label;
+	char **seat;
 
-	if (read_label(path, &label) || memcmp(label.pool_uuid, pool->pool_uuid, 16))
+	if (read_label(path, &label) || memcmp(label.pool_uuid, pool->pool_uuid, 16) ||
+	    label.device_index >= pool->device_count ||
+	    memcmp(label.device_uuid, pool->devices[label.device_index].uuid, 16))
 		return;
-	if (label.device_index < pool->device_count && !ref->devices[label.device_index])
-		ref->devices[label.device_index] = strdup(path);
+	seat = &ref->devices[label.device_index];
+	if (!*seat)
+		*seat = strdup(path);
+	else if (label.device_index != pool->device_index && !ref->twice && !same_device(*seat, path))
+		ref->twice = strdup(path);
+}
+
+/* What multipath, LVM or another device stands on: that one is to be used. */
+static bool has_holder(const char *name)
+{
+	char path[PATH_MAX];
+	struct dirent *e;
+	bool any = false;
+
+	snprintf(path, sizeof(path), "/sys/class/block/%s/holders", name);
+	cleanup_dir DIR *d = opendir(path);
+	while (d && !any && (e = readdir(d)))
+		any = e->d_name[0] != '.';
+	return any;
 }
 
 static void try_directory(struct pool_ref *ref, const struct label *pool, const char *dir, bool files)
@@ -83,7 +115,7 @@ static void try_directory(struct pool_ref *ref, const struct label *pool, const 
 		if (snprintf(path, sizeof(path), "%s/%s", files ? dir : "/dev", e->d_name) >= PATH_MAX ||
 		    stat(path, &st))
 			continue;
-		if (files ? S_ISREG(st.st_mode) : S_ISBLK(st.st_mode))
+		if (files ? S_ISREG(st.st_mode) : S_ISBLK(st.st_mode) && !has_holder(e->d_name))
 			try_member(ref, pool, path);
 	}
 }
@@ -196,5 +228,6 @@ void pool_ref_free(struct pool_ref *ref)
 	free(ref->devices);
 	free(ref->pool);
 	free(ref->subvolume);
+	free(ref->twice);
 	memset(ref, 0, sizeof(*ref));
 }

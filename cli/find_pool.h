@@ -12,6 +12,7 @@ struct pool_ref {
 	char *pool;       /* its name */
 	char *subvolume;  /* or NULL when the source named none */
 	char **devices;   /* the members' paths when the source was a path, else NULL; NULL-terminated */
+	char *twice;      /* NULL, or another one that says it is one of those which were looked for: nobody can tell which */
 	char uuid[37];    /* the pool's, when the source was a path, else "" */
 };
 

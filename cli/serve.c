@@ -187,6 +187,11 @@ static int start_and_connect(const struct pool_ref *ref, bool *started, struct c
 			 ref->pool, path, access(ref->pool, F_OK) ? "" : ", as in ./", access(ref->pool, F_OK) ? "" : ref->pool);
 		return -ENOENT;
 	}
+	if (ref->twice) {
+		snprintf(why, why_len, "%s and another one are the same member of pool %s, one a copy; name all devices: nvfs pool start",
+			 ref->twice, ref->pool);
+		return -ENOTUNIQ;
+	}
 	lock = lock_start(ref->pool);
 	rc = client_connect(ref->pool, out);
 	if (rc != -ESRCH)

@@ -249,6 +249,29 @@ files_of_this_directory_are_found() {
 	rm here.img a.img b.img
 }
 
+# Which of two copies is the right one only a person knows.
+copies_of_members_are_not_guessed_at() {
+	mkdir pair
+	mkfs.nvfs --quiet --name "$POOL-pair" --size 128M pair/a.img pair/b.img
+	cp --sparse=always pair/b.img pair/0.img
+	cp --sparse=always pair/b.img pair/c.img
+	refused 'the same member.*name all' nvfs pool start pair/a.img
+	mkdir -p m
+	refused 'the same member.*name all' mount.nvfs "$PWD/pair/a.img:x" m
+	refused 'the same member' nvfs debug dump pair/a.img label
+	# Not of what was named.
+	rm pair/0.img pair/c.img
+	cp --sparse=always pair/a.img pair/0.img
+	nvfs debug dump pair/a.img label | grep -q 'pair/a.img label A'
+	nvfs debug dump pair/a.img label >out
+	fails grep -q 'pair/0.img' out
+	cp --sparse=always pair/b.img pair/c.img
+	nvfs pool start pair/a.img pair/b.img
+	nvfs pool stop "$POOL-pair"
+	fsck.nvfs -n pair/a.img pair/b.img
+	rm -r pair
+}
+
 # Who may not ask hears so, and not that there is nothing.
 pools_that_may_not_be_asked_are_named() {
 	local status=0 sock mode
@@ -283,7 +306,7 @@ for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refus
 	full_subvolume_says_so_at_write full_inode_table_says_so fsck_says_what_does_not_fit fsck_refuses_a_pool_in_use \
 	the_same_pool_by_a_loop_device_is_refused pool_start_refuses_what_is_not_there half_an_answer_is_an_error \
 	options_of_other_commands_are_refused names_that_cannot_be_are_refused answers_are_json_when_asked_for \
-	files_of_this_directory_are_found pools_that_may_not_be_asked_are_named \
+	files_of_this_directory_are_found copies_of_members_are_not_guessed_at pools_that_may_not_be_asked_are_named \
 	second_daemon_is_refused; do
 	run_test $t
 done
