@@ -104,7 +104,7 @@ end_leftovers() {
 detach_loops() {
 	local loop
 	losetup -n -O NAME,BACK-FILE 2>/dev/null | awk -v work="$WORK/" 'index($2, work) == 1 { print $1 }' |
-		while read -r loop; do losetup -d "$loop"; done
+		while read -r loop; do losetup -d "$loop" 2>/dev/null; done
 }
 
 cleanup_all() {
