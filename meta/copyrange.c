@@ -110,13 +110,14 @@ static int copy_inputs(struct copy *cp)
 	if (!r)
 		r = target_inputs(cp);
 	if (!r)
-		r = inline_need(cp->op, cp->out, &cp->slots);
+		r = inline_need(cp->op, cp->out, cp->out_block << NVFS_BLOCK_SHIFT,
+				(cp->out_block + cp->blocks) << NVFS_BLOCK_SHIFT, &cp->slots);
 	if (!r)
 		r = fetch_start(cp->op, cp->out);
 	if (!r)
 		r = slots_take(cp->op, cp->slots);
 	if (!r)
-		r = file_charge(cp->op, cp->out, cp->fresh);
+		r = slots_charge(cp->op, cp->out, cp->fresh);
 	return r;
 }
 

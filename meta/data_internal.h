@@ -253,9 +253,13 @@ void front_seal(struct chunk *c, unsigned block, uint64_t sequence);
 /* The newest dirty content of a dirty block. */
 const void *dirty_content(const struct chunk *c, unsigned block);
 
-/* n slots into io->slots: 0, META_WAIT, or the error of a write-back that cannot make room; and one of them out of it. */
+/*
+ * n slots into io->slots: 0, META_WAIT, or the error of a write-back that cannot make room; and one of them out of it. Who waits gives up
+ * those that it has, and what it read (layers.c says why). slots_charge(): file_charge(), with the same.
+ */
 int slots_take(struct op *op, unsigned n);
 uint32_t slot_next(struct op_io *io);
+int slots_charge(struct op *op, struct file *f, uint64_t blocks);
 void slots_give_back(struct data *d, const uint32_t *slots, unsigned n);
 
 /* ---- The I/O of an op (op_io.c, fetch.c) ---- */
@@ -364,6 +368,9 @@ int grow_array(void **array, unsigned *cap, unsigned n, size_t item);
 /* Forget what was wanted and not started by an earlier run of the handler. */
 void wants_restart(struct op_io *io);
 
+/* Forget all that was read, and leave the epoch that kept it good. Nothing is under way. */
+void wants_drop(struct op_io *io);
+
 /* ---- Pieces of every change (write.c) ---- */
 
 /*
@@ -377,8 +384,11 @@ void front_companions(struct chunk *c, uint64_t mask, struct op_io *io);
 /* A block in front to be changed, and sealed then. keep: with its old content (or zeros), which is here. */
 uint8_t *front_open(struct chunk *c, unsigned block, struct op_io *io, bool keep);
 
-/* Inline data has to become a dirty block: its inputs, and the change. */
-int inline_need(struct op *op, struct file *f, unsigned *slots);
+/*
+ * Inline data has to become a dirty block: its inputs, and the change. What bytes [from, to) hold will be replaced: where that is all of
+ * the data, it may be damaged.
+ */
+int inline_need(struct op *op, struct file *f, uint64_t from, uint64_t to, unsigned *slots);
 void inline_spill(struct file *f, struct op_io *io);
 
 /* 0 or -EIO, logged. */

@@ -80,8 +80,8 @@ static int allocate_step(struct op *op, struct file *f, uint64_t first, uint64_t
 	return 0;
 }
 
-/* Inline data becomes a dirty block: a file with mapped blocks has none. */
-static int spill(struct op *op, struct file *f)
+/* Inline data becomes a dirty block, of which [from, to) will be cleared: a file with mapped blocks has none. */
+static int spill(struct op *op, struct file *f, uint64_t from, uint64_t to)
 {
 	unsigned slots = 0;
 	int r;
@@ -90,7 +90,7 @@ static int spill(struct op *op, struct file *f)
 		return 0;
 	if (!op_io_get(op))
 		return -ENOMEM;
-	r = inline_need(op, f, &slots);
+	r = inline_need(op, f, from, to, &slots);
 	if (!r)
 		r = slots_take(op, slots);
 	if (!r)
@@ -115,7 +115,7 @@ static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
 static int clear(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
 {
 	bool zero = !(mode & FALLOC_FL_PUNCH_HOLE);
-	int r = zero ? spill(op, f) : 0;
+	int r = zero ? spill(op, f, from, to) : 0;
 
 	if (!r)
 		r = range_clear(op, f, from, to, zero);
@@ -142,7 +142,7 @@ static void zeroing_end(struct op *op, struct file *f)
 
 static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
 {
-	int r = spill(op, f);
+	int r = spill(op, f, UINT64_MAX, UINT64_MAX);
 
 	if (!r)
 		r = allocate_step(op, f, block_down(from), block_up(to));

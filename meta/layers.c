@@ -3,8 +3,10 @@
  * The dirty blocks of chunks, and room for them.
  *
  * Fairness under the pool's cap: the last eighth of the slots is only for subvolumes that hold less than
- * a sixteenth of them, so that one writer that fills the cap leaves others room to go on. Who has to wait does so
- * before it takes anything.
+ * a sixteenth of them, so that one writer that fills the cap leaves others room to go on.
+ *
+ * Who waits for room, slots or a charge, holds none: neither slots nor the epoch of what it read, which keeps blocks from
+ * being reused. So all slots that are taken are dirty blocks, which write-back frees without the help of any op, and it finds blocks.
  */
 #include "config.h"
 
@@ -213,30 +215,47 @@ static unsigned take_nslots(struct op_io *io)
 	return n;
 }
 
+static void room_let_go(struct op_io *io)
+{
+	struct data *d = io->data;
+
+	slots_give_back(d, io->slots, take_nslots(io));
+	wants_drop(io);
+}
+
 int slots_take(struct op *op, unsigned n)
 {
 	struct data *d = op->sv->data;
 	struct op_io *io = op_io_get(op);
-	unsigned need;
 
 	if (!io || GROW(io->slots, io->slot_cap, n))
 		return -ENOMEM;
 	if (n <= io->nslots)
 		return 0;
-	need = n - io->nslots;
 	if (n > dirty_slots(data_pool(d)->dirty))
 		return -ENOMEM;
-	if (!room_is_there(d, need))
+	if (!room_is_there(d, n - io->nslots)) {
+		room_let_go(io);
 		return room_wait(op);
+	}
 	while (io->nslots < n) {
 		int64_t slot = dirty_get(data_pool(d)->dirty);
 
-		if (slot < 0) { /* another reactor was faster; who waits holds nothing */
-			slots_give_back(d, io->slots, take_nslots(io));
+		if (slot < 0) { /* another reactor was faster */
+			room_let_go(io);
 			return room_wait(op);
 		}
 		io->slots[io->nslots++] = (uint32_t)slot;
 		atomic_fetch_add_explicit(&d->sv->dirty_blocks, 1, memory_order_relaxed);
 	}
 	return 0;
+}
+
+int slots_charge(struct op *op, struct file *f, uint64_t blocks)
+{
+	int r = file_charge(op, f, blocks);
+
+	if (r == META_WAIT)
+		room_let_go(op->io);
+	return r;
 }

@@ -54,6 +54,15 @@ void wants_restart(struct op_io *io)
 			buffers_put(io->data->buffers, io->wants[io->nwants].dst, NVFS_BLOCK_SIZE);
 }
 
+void wants_drop(struct op_io *io)
+{
+	assert(!io->pending);
+	wants_release(io);
+	if (io->in_epoch)
+		epoch_exit(data_pool(io->data)->epochs, &io->epoch);
+	io->in_epoch = false;
+}
+
 static void op_io_release(struct op *op)
 {
 	struct op_io *io = op->io;
@@ -63,11 +72,9 @@ static void op_io_release(struct op *op)
 	op->io = NULL;
 	op->io_release = NULL;
 	direct_release(io);
-	wants_release(io);
+	wants_drop(io);
 	slots_give_back(d, io->slots, io->nslots);
 	buffers_put(d->buffers, io->buf, io->buf_bytes);
-	if (io->in_epoch)
-		epoch_exit(data_pool(d)->epochs, &io->epoch);
 	if (io->want_cap > KEEP_ITEMS || io->part_cap > KEEP_ITEMS || io->fetch_cap > KEEP_ITEMS) {
 		op_io_free(io);
 		return;

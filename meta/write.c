@@ -90,7 +90,7 @@ static int want_partial(struct op_io *io, struct file *f, uint64_t offset, uint6
 	return 0;
 }
 
-int inline_need(struct op *op, struct file *f, unsigned *slots)
+int inline_need(struct op *op, struct file *f, uint64_t from, uint64_t to, unsigned *slots)
 {
 	struct chunk *zero;
 	int r;
@@ -101,7 +101,7 @@ int inline_need(struct op *op, struct file *f, unsigned *slots)
 	if (r || chunk_dirty(zero) & 1)
 		return r;
 	*slots += 1;
-	r = inline_check(f);
+	r = from || to < f->inline_len ? inline_check(f) : 0;
 	return r ? r : front_need(zero);
 }
 
@@ -134,7 +134,7 @@ static int write_inputs(struct op *op, struct file *f, uint64_t offset, uint64_t
 	wants_restart(io);
 	r = needs_of_range(op, f, block_down(offset), block_up(end), &needs);
 	if (!r)
-		r = inline_need(op, f, &needs.slots);
+		r = inline_need(op, f, offset, end, &needs.slots);
 	if (!r)
 		r = want_partial(io, f, offset, end);
 	if (!r)
@@ -144,7 +144,7 @@ static int write_inputs(struct op *op, struct file *f, uint64_t offset, uint64_t
 	if (!r)
 		r = slots_take(op, needs.slots);
 	if (!r)
-		r = file_charge(op, f, needs.fresh);
+		r = slots_charge(op, f, needs.fresh);
 	return r;
 }
 

@@ -292,6 +292,153 @@ START_TEST(full_subvolume_is_writable_after_a_truncation)
 }
 END_TEST
 
+/* Who waits for room has no slots, or many of them could hold all; and no epoch, which keeps blocks from being reused. */
+START_TEST(waiting_writers_hold_nothing)
+{
+	struct rig_options options = { .size_bytes = 600 * BLOCK };
+	struct rig_call calls[8] = { 0 };
+	struct rig rig;
+	uint8_t *buf = calloc(1, MIB);
+	uint64_t a, b;
+
+	rig_make(&rig, &options);
+	a = rig_create(&rig, "a");
+	b = rig_create(&rig, "b");
+	ck_assert_int_eq(rig_write(&rig, b, 0, buf, 8 * BLOCK, 0), 8 * BLOCK);
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(rig_write(&rig, a, i * MIB, buf, MIB, 0), MIB);
+	ck_assert_int_eq(rig_sync(&rig), 0);
+	ck_assert_int_eq(rig_truncate(&rig, a, 0), 0); /* taken until it is put */
+	for (unsigned i = 0; i < 8; i++)
+		rig_start_write(&rig, &calls[i], b, i * BLOCK + 100, buf, 150 * BLOCK, 0);
+	for (unsigned i = 0, turns = 0; i < 8; turns++) {
+		ck_assert_uint_lt(turns, 1000000);
+		for (unsigned j = 0; j < 8; j++)
+			ck_assert(calls[j].done || !calls[j].op.io || !calls[j].op.queue ||
+				  (!calls[j].op.io->nslots && !calls[j].op.io->in_epoch));
+		i += calls[i].done;
+		if (i < 8)
+			rig_turn(&rig, 1);
+	}
+	for (unsigned i = 0; i < 8; i++)
+		ck_assert_int_eq(calls[i].result, 150 * BLOCK);
+	rig_check(&rig);
+	rig_free(&rig);
+	free(buf);
+}
+END_TEST
+
+/* ---- Damaged inline data ---- */
+
+#define INLINE_BYTES 100u
+
+/* A small file, opened again with a wrong checksum in its record. */
+static uint64_t damaged_inline(struct rig *rig)
+{
+	uint8_t key[KEY_SIZE_LEN], value[SIZE_REC_MAX], buf[INLINE_BYTES];
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	cleanup_db_value struct db_value old = { 0 };
+	struct size_rec rec;
+	uint64_t ino;
+	size_t len;
+
+	rig_make(rig, NULL);
+	ino = rig_create(rig, "a");
+	memset(buf, 7, sizeof(buf));
+	ck_assert_int_eq(rig_write(rig, ino, 0, buf, sizeof(buf), 0), sizeof(buf));
+	ck_assert_int_eq(rig_fsync(rig, ino), 0);
+	len = key_size(key, rig->sv->tree, ino, rig->sv->node);
+	ck_assert_int_eq(db_get(rig->pool->db, DB_NS, key, len, 0, &old), 0);
+	ck_assert_int_eq(size_rec_decode(old.data, old.len, &rec), 0);
+	ck_assert(rec.is_inline);
+	rec.inline_crc ^= 1;
+	db_batch_put(rig->pool->db, batch, DB_NS, key, len, value, size_rec_encode(&rec, value));
+	ck_assert_int_eq(db_write(rig->pool->db, batch, 0), 0);
+	db_value_release(&old);
+	memset(&old, 0, sizeof(old));
+	rig_reopen(rig);
+	return rig_lookup(rig, "a");
+}
+
+/* What is in the way of reading it is gone, also for the next worker. */
+static void inline_is_whole(struct rig *rig, uint64_t ino, const uint8_t *want, size_t len)
+{
+	uint8_t got[2 * NVFS_BLOCK_SIZE];
+
+	for (unsigned i = 0; i < 2; i++) {
+		ck_assert_int_eq(rig_read(rig, ino, 0, got, sizeof(got)), (ssize_t)len);
+		ck_assert_mem_eq(got, want, len);
+		rig_check(rig);
+		rig_reopen(rig);
+		ino = rig_lookup(rig, "a");
+	}
+	rig_free(rig);
+}
+
+enum replacing { WRITE_BLOCK, WRITE_EXACTLY, WRITE_DIRECT, TRUNCATE, ZERO, PUNCH, COPY, REPLACINGS };
+
+START_TEST(damaged_inline_can_be_replaced)
+{
+	static uint8_t buf[2 * NVFS_BLOCK_SIZE] __attribute__((aligned(4096)));
+	struct rig rig;
+	uint64_t ino = damaged_inline(&rig), other;
+	size_t len = INLINE_BYTES;
+
+	memset(buf, _i == ZERO || _i == PUNCH ? 0 : 9, sizeof(buf));
+	log_set_sink(quiet, NULL);
+	ck_assert_int_eq(rig_read(&rig, ino, 0, buf + NVFS_BLOCK_SIZE, 10), -EIO);
+	switch (_i) {
+	case WRITE_BLOCK:
+	case WRITE_DIRECT:
+		len = NVFS_BLOCK_SIZE;
+		ck_assert_int_eq(rig_write(&rig, ino, 0, buf, len, _i == WRITE_DIRECT ? DATA_DIRECT : 0), (ssize_t)len);
+		break;
+	case WRITE_EXACTLY:
+		ck_assert_int_eq(rig_write(&rig, ino, 0, buf, len, DATA_SYNC), (ssize_t)len);
+		break;
+	case TRUNCATE:
+		len = 0;
+		ck_assert_int_eq(rig_truncate(&rig, ino, 0), 0);
+		break;
+	case ZERO:
+		ck_assert_int_eq(rig_fallocate(&rig, ino, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, BLOCK), 0);
+		break;
+	case PUNCH:
+		ck_assert_int_eq(rig_fallocate(&rig, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, BLOCK), 0);
+		break;
+	default:
+		other = rig_create(&rig, "b");
+		len = NVFS_BLOCK_SIZE;
+		ck_assert_int_eq(rig_write(&rig, other, 0, buf, len, DATA_DIRECT), (ssize_t)len);
+		ck_assert_int_eq(rig_copy(&rig, other, 0, ino, 0, len), (ssize_t)len);
+	}
+	log_set_sink(NULL, NULL);
+	inline_is_whole(&rig, ino, buf, len);
+}
+END_TEST
+
+START_TEST(damaged_inline_is_not_made_good)
+{
+	struct rig rig;
+	uint64_t ino = damaged_inline(&rig);
+	uint8_t buf[INLINE_BYTES] = { 0 };
+
+	log_set_sink(quiet, NULL);
+	ck_assert_int_eq(rig_write(&rig, ino, 1, buf, INLINE_BYTES, 0), -EIO);
+	ck_assert_int_eq(rig_write(&rig, ino, 0, buf, INLINE_BYTES - 1, 0), -EIO);
+	ck_assert_int_eq(rig_write(&rig, ino, BLOCK, buf, 10, 0), -EIO);
+	ck_assert_int_eq(rig_fallocate(&rig, ino, 0, 0, 2 * BLOCK), -EIO);
+	ck_assert_int_eq(rig_fallocate(&rig, ino, FALLOC_FL_ZERO_RANGE, 10, BLOCK), -EIO);
+	ck_assert_int_eq(rig_truncate(&rig, ino, 50), 0);
+	ck_assert_int_eq(rig_read(&rig, ino, 0, buf, 10), -EIO);
+	rig_reopen(&rig);
+	ino = rig_lookup(&rig, "a");
+	ck_assert_int_eq(rig_read(&rig, ino, 0, buf, 10), -EIO);
+	log_set_sink(NULL, NULL);
+	rig_free(&rig);
+}
+END_TEST
+
 /* ---- Cuts ---- */
 
 /* A truncation by a cut, and the file is removed before the cut was put. */
@@ -815,6 +962,9 @@ int main(void)
 	unit_add(suite, "claims", claims_hold_over_a_crash, 1);
 	unit_add(suite, "direct", full_pool_takes_many_direct_writes, 1);
 	unit_add(suite, "truncated", full_subvolume_is_writable_after_a_truncation, 1);
+	unit_add(suite, "waiting", waiting_writers_hold_nothing, 1);
+	unit_add(suite, "inline", damaged_inline_can_be_replaced, REPLACINGS);
+	unit_add(suite, "inline_part", damaged_inline_is_not_made_good, 1);
 	unit_add(suite, "removed", removed_with_a_cut, 2);
 	unit_add(suite, "times", times_leave_cuts_alone, 1);
 	unit_add(suite, "large", large_range_is_cleared_as_a_whole, 2);
