@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -36,8 +37,9 @@ struct cuts {
 	unsigned seed;
 	uint8_t *buf;
 
-	_Atomic int countdown; /* steps of the device until the cut; < 0: none wanted */
-	_Atomic bool taken;
+	_Atomic int countdown; /* steps of the device until the cut; < 0: none wanted, or begun */
+	_Atomic bool taken;    /* the cut is whole */
+	bool wanted;           /* from arming it until it was verified or given up */
 	struct rig cut;
 	unsigned done;
 };
@@ -59,6 +61,32 @@ static void step_hook(struct device *dev, enum io_op op, uint64_t step, void *ar
 		return;
 	rig_cut(&t->rig, &t->cut, step);
 	atomic_store(&t->taken, true);
+}
+
+static void cut_arm(struct cuts *t, unsigned steps)
+{
+	t->wanted = true;
+	atomic_store(&t->countdown, (int)steps);
+}
+
+/* Whether the cut was taken; one that another thread is at is waited for. */
+static bool cut_taken(struct cuts *t)
+{
+	if (!t->wanted || atomic_load(&t->countdown) >= 0)
+		return false;
+	while (!atomic_load(&t->taken))
+		sched_yield();
+	atomic_store(&t->taken, false);
+	t->wanted = false;
+	return true;
+}
+
+static void cut_give_up(struct cuts *t)
+{
+	if (atomic_exchange(&t->countdown, -1) >= 0)
+		t->wanted = false;
+	else if (cut_taken(t))
+		rig_free(&t->cut);
 }
 
 static struct state *push_state(struct cuts *t)
@@ -168,18 +196,16 @@ static void cuts_run(const struct rig_options *options, unsigned seed, unsigned 
 			before[i].data = malloc(FILE_MAX);
 			memcpy(before[i].data, t->states[i].data, FILE_MAX);
 		}
-		if (atomic_load(&t->countdown) < 0 && !rnd(t, 4))
-			atomic_store(&t->countdown, (int)rnd(t, 12));
+		if (!t->wanted && !rnd(t, 4))
+			cut_arm(t, rnd(t, 12));
 		cut_op(t);
 		if (t->count > 60) {
 			ck_assert_int_eq(rig_fsync(&t->rig, t->ino), 0);
 			count = 0; /* only for a cut in the op before; too old to tell */
-			atomic_store(&t->countdown, -1);
-			if (atomic_exchange(&t->taken, false))
-				rig_free(&t->cut);
+			cut_give_up(t);
 			forget_states(t);
 		}
-		if (atomic_exchange(&t->taken, false)) {
+		if (cut_taken(t)) {
 			struct state kept[STATES_MAX];
 			unsigned kept_count = t->count;
 
