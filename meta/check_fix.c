@@ -125,7 +125,7 @@ void check_fix_entry_type(struct check_view *view, uint64_t dir, uint64_t cookie
 	db_batch_put(c->db, c->fixes, DB_NS, key, key_len, value, dirent_rec_encode(&right, value));
 }
 
-/* Everything whose key begins with tree and inode. */
+/* Everything whose key begins with tree and inode. What cannot be read now is found again by the next round. */
 static void remove_inode_range(struct check_view *view, enum db_cf cf, uint64_t ino)
 {
 	struct check *c = view->check;

@@ -395,11 +395,20 @@ void db_batch_merge(struct db *db, struct db_batch *batch, enum db_cf cf, const 
 				    operand_len);
 }
 
-void db_batch_delete_range(struct db *db, struct db_batch *batch, enum db_cf cf, const void *start,
-			   size_t start_len, const void *end, size_t end_len)
+int db_batch_delete_range(struct db *db, struct db_batch *batch, enum db_cf cf, const void *start,
+			  size_t start_len, const void *end, size_t end_len)
 {
-	rocksdb_writebatch_delete_range_cf(batch->rep, db_handle(db, cf), start, start_len, end,
-					   end_len);
+	cleanup_db_iter struct db_iter *iter = db_iter_new(db, cf, start, start_len, end, end_len, 0);
+	size_t len;
+
+	if (!iter)
+		return -ENOMEM;
+	for (db_iter_seek(iter, start, start_len); db_iter_valid(iter); db_iter_next(iter)) {
+		const void *key = db_iter_key(iter, &len);
+
+		db_batch_delete(db, batch, cf, key, len);
+	}
+	return db_iter_error(iter);
 }
 
 void db_batch_clear(struct db_batch *batch)

@@ -109,9 +109,12 @@ void db_batch_delete(struct db *db, struct db_batch *batch, enum db_cf cf, const
 		     size_t key_len);
 void db_batch_merge(struct db *db, struct db_batch *batch, enum db_cf cf, const void *key,
 		    size_t key_len, const void *operand, size_t operand_len);
-/* All keys from start (included) to end (not). For sweeps; costs readers until it is compacted. */
-void db_batch_delete_range(struct db *db, struct db_batch *batch, enum db_cf cf, const void *start,
-			   size_t start_len, const void *end, size_t end_len);
+/*
+ * Delete each key that the database has from start (included) to end (not): reads them, so it may sleep. 0 or -errno (then some
+ * may be in the batch). There are no range deletions: what iterators do with them loses keys, see db_iter_new().
+ */
+int db_batch_delete_range(struct db *db, struct db_batch *batch, enum db_cf cf, const void *start,
+			  size_t start_len, const void *end, size_t end_len);
 void db_batch_clear(struct db_batch *batch);
 /* As it goes into the WAL. */
 size_t db_batch_bytes(const struct db_batch *batch);

@@ -38,6 +38,11 @@ struct db_iter *db_iter_new(struct db *db, enum db_cf cf, const void *lower, siz
 	}
 	iter->options = rocksdb_readoptions_create();
 	rocksdb_readoptions_set_read_tier(iter->options, flags & DB_CACHED_ONLY ? 1 : 0);
+	/*
+	 * There are none. With them RocksDB 7.8 puts a mark between the tables of a level, and what keeps the table behind it from being
+	 * read (not in memory, a device's error) is forgotten: the rest of the level would seem not to be there.
+	 */
+	rocksdb_readoptions_set_ignore_range_deletions(iter->options, 1);
 	if (iter->lower)
 		rocksdb_readoptions_set_iterate_lower_bound(iter->options, iter->lower, lower_len);
 	if (iter->upper)

@@ -166,14 +166,15 @@ int pool_session_end(struct pool *pool, uint32_t session)
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	uint8_t from[KEY_MAX], to[KEY_MAX];
 	size_t from_len, to_len;
+	int r;
 
 	if (!batch)
 		return -ENOMEM;
 	from_len = key_result(from, session, 0);
 	to_len = key_result(to, session, UINT16_MAX);
-	db_batch_delete_range(pool->db, batch, DB_SYS, from, from_len, to, to_len);
+	r = db_batch_delete_range(pool->db, batch, DB_SYS, from, from_len, to, to_len);
 	db_batch_delete(pool->db, batch, DB_SYS, to, to_len);
-	return db_write(pool->db, batch, 0);
+	return r ? r : db_write(pool->db, batch, 0);
 }
 
 int pool_write_rec(struct pool *pool, const struct pool_rec *rec, struct db_batch *with)

@@ -344,7 +344,7 @@ START_TEST(versions)
 	fx.sv->first_ino = first_ino;
 	db_batch_clear(batch);
 	put_be32(key, TREE);
-	db_batch_delete_range(fx.pool->db, batch, DB_NS, key, 4, (const uint8_t[]){ 0, 0, 0, TREE + 1 }, 4);
+	ck_assert_int_eq(db_batch_delete_range(fx.pool->db, batch, DB_NS, key, 4, (const uint8_t[]){ 0, 0, 0, TREE + 1 }, 4), 0);
 	ck_assert_int_eq(db_write(fx.pool->db, batch, 0), 0);
 	db_batch_free(batch);
 }
