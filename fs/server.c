@@ -263,7 +263,7 @@ static void close_volume(struct volume *v)
 			  v->name, strerror(-err));
 	session_destroy(v->session);
 	if (!v->read_only && pool_session_end(s->pool, v->number))
-		log_debug("%s: the results of session %u stay until fsck", pool_name(s->pool), v->number);
+		log_debug("%s: the results of session %u could not be deleted and stay", pool_name(s->pool), v->number);
 	tell(s, CHANNEL_UNMOUNT, v->number, v->name, -1);
 	if (v->reason == -ECANCELED)
 		log_warn("%s: subvolume %s: the mount was given up", pool_name(s->pool), v->name);

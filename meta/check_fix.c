@@ -125,17 +125,31 @@ void check_fix_entry_type(struct check_view *view, uint64_t dir, uint64_t cookie
 	db_batch_put(c->db, c->fixes, DB_NS, key, key_len, value, dirent_rec_encode(&right, value));
 }
 
-/* Everything whose key begins with tree and inode. What cannot be read now is found again by the next round. */
+struct removal {
+	struct check *check;
+	enum db_cf cf;
+};
+
+/* The map of a lost file can be long: what is to be deleted does not wait in memory for the end of the round. */
+static int remove_one(void *arg, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	const struct removal *r = arg;
+
+	(void)value;
+	(void)value_len;
+	db_batch_delete(r->check->db, r->check->fixes, r->cf, key, key_len);
+	return check_write_fixes(r->check, false);
+}
+
+/* Everything whose key begins with tree and inode. An error was reported; the next round finds what is left. */
 static void remove_inode_range(struct check_view *view, enum db_cf cf, uint64_t ino)
 {
-	struct check *c = view->check;
-	uint8_t start[12], end[12];
+	struct removal r = { .check = view->check, .cf = cf };
+	uint8_t prefix[12];
 
-	put_be32(start, view->node->tree);
-	put_be64(start + 4, ino);
-	put_be32(end, view->node->tree);
-	put_be64(end + 4, ino + 1);
-	db_batch_delete_range(c->db, c->fixes, cf, start, sizeof(start), end, sizeof(end));
+	put_be32(prefix, view->node->tree);
+	put_be64(prefix + 4, ino);
+	check_each(view->check, cf, "an inode that is not there", prefix, sizeof(prefix), remove_one, &r);
 }
 
 void check_fix_remove(struct check_view *view, uint64_t ino)

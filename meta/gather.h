@@ -64,7 +64,7 @@ void gather_list_put(const struct gather_list *list, struct db *db, struct db_ba
 /* ---- ---- */
 
 /*
- * Take in a change: 0; -E2BIG when it has to be written directly (it is too large for a segment, or the memory is in use up); META_WAIT when RocksDB stalls;
+ * Take in a change: 0; -E2BIG when it has to be written directly (it is too large for a segment, or no segment is free); META_WAIT when RocksDB stalls;
  * -errno when the group before it cannot be written.
  */
 int gather_accept(struct op *op, const struct gather_list *list, const struct counters_delta *delta);
