@@ -45,7 +45,8 @@ static const char fixed[] =
 	"stats_persist_period_sec=0;"
 	"skip_stats_update_on_db_open=true;"
 	"max_file_opening_threads=2;"
-	"avoid_unnecessary_blocking_io=true;";
+	"avoid_unnecessary_blocking_io=true;"
+	"memtable_insert_with_hint_prefix_extractor=fixed:4;";
 
 static rocksdb_options_t *base_options(void)
 {

@@ -15,7 +15,8 @@
 #include "meta/subvol_internal.h"
 
 #define FREE_PLACES 256u
-#define NAMES 65536u
+#define SETS 32768u
+#define WAYS 4u
 
 struct known {
 	struct free_place {
@@ -24,7 +25,8 @@ struct known {
 	struct known_name {
 		uint64_t dir, cookie, check;
 		uint64_t ino : 48, type : 16;
-	} names[NAMES];
+	} names[SETS][WAYS];
+	unsigned victim; /* way that goes next where a set is full */
 };
 
 /* Pages that nothing is noted in shall cost nothing. */
@@ -49,9 +51,25 @@ static uint64_t place_hash(uint64_t dir, uint64_t cookie)
 	return dir * UINT64_C(0x9e3779b97f4a7c15) + cookie;
 }
 
-static struct known_name *name_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
+/* What is noted of a place, or NULL. */
+static struct known_name *find_name(const struct subvol *sv, uint64_t dir, uint64_t cookie)
 {
-	return &sv->known->names[place_hash(dir, cookie) % NAMES];
+	struct known_name *set = sv->known->names[place_hash(dir, cookie) % SETS];
+
+	for (unsigned i = 0; i < WAYS; i++)
+		if (set[i].dir == dir && set[i].cookie == cookie)
+			return &set[i];
+	return NULL;
+}
+
+static struct known_name *new_name(struct subvol *sv, uint64_t dir, uint64_t cookie)
+{
+	struct known_name *set = sv->known->names[place_hash(dir, cookie) % SETS], *k = find_name(sv, dir, cookie);
+
+	for (unsigned i = 0; !k && i < WAYS; i++)
+		if (!set[i].dir)
+			k = &set[i];
+	return k ? k : &set[sv->known->victim++ % WAYS];
 }
 
 static struct free_place *free_slot(const struct subvol *sv, uint64_t dir, uint64_t cookie)
@@ -67,10 +85,9 @@ static const uint8_t *hash_key(const struct subvol *sv)
 bool known_there(const struct subvol *sv, const struct inode *dir, uint64_t cookie, const char *name, size_t len,
 		 struct names_entry *out)
 {
-	const struct known_name *k = name_slot(sv, dir->ino, cookie);
+	const struct known_name *k = find_name(sv, dir->ino, cookie);
 
-	if (dir->rec.max_probe || k->dir != dir->ino || k->cookie != cookie ||
-	    k->check != name_check_of(hash_key(sv), name, len))
+	if (!k || dir->rec.max_probe || k->check != name_check_of(hash_key(sv), name, len))
 		return false;
 	*out = (struct names_entry){ .cookie = cookie, .ino = k->ino, .mode = (uint32_t)k->type << 12 };
 	return true;
@@ -91,7 +108,7 @@ void known_note(struct subvol *sv, const struct inode *dir, const struct names_e
 {
 	if (entry->probe || dir->rec.max_probe)
 		return;
-	*name_slot(sv, dir->ino, entry->cookie) = (struct known_name){
+	*new_name(sv, dir->ino, entry->cookie) = (struct known_name){
 		.dir = dir->ino,
 		.cookie = entry->cookie,
 		.check = name_check_of(hash_key(sv), name, len),
@@ -109,10 +126,10 @@ void known_note_free(struct subvol *sv, const struct inode *dir, const struct na
 void known_changed(struct subvol *sv, uint64_t dir, uint64_t cookie)
 {
 	struct free_place *p = free_slot(sv, dir, cookie);
-	struct known_name *k = name_slot(sv, dir, cookie);
+	struct known_name *k = find_name(sv, dir, cookie);
 
 	if (p->dir == dir && p->cookie == cookie)
 		p->dir = 0;
-	if (k->dir == dir && k->cookie == cookie)
+	if (k)
 		k->dir = 0;
 }
