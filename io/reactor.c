@@ -140,8 +140,7 @@ static void reactor_init(struct reactor *r, const struct reactor_options *opts)
 	r->stop_msg.fn = reactor_stop_here;
 	msg_list_init(&r->deferred);
 	msg_list_init(&r->room_waiters);
-	r->spin.max_ns = (uint64_t)spin_us * 1000;
-	r->spin.credit_at_ns = monotonic_now_ns();
+	spin_init(&r->spin, (uint64_t)spin_us * 1000, monotonic_now_ns());
 }
 
 int reactor_create(const struct reactor_options *opts, struct reactor **out)
@@ -404,21 +403,21 @@ static void spin_pause(void)
 static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t until_ns)
 {
 	uint64_t now = idle_since_ns;
-	uint64_t budget = reactor_spin_budget(&r->spin, now);
+	uint64_t budget = spin_budget(&r->spin, now);
 
 	if (until_ns - now < budget)
 		budget = until_ns - now;
 	while (now - idle_since_ns < budget) {
 		if (reactor_has_news(r, now) || reactor_run_sources(r)) {
 			counter_add(&r->count.spin_hits, 1);
-			reactor_spin_hit(&r->spin, now - idle_since_ns);
+			spin_hit(&r->spin, now - idle_since_ns);
 			return true;
 		}
 		spin_pause();
 		now = monotonic_now_ns();
 	}
 	if (now != idle_since_ns) {
-		reactor_spin_missed(&r->spin, now - idle_since_ns);
+		spin_missed(&r->spin, now - idle_since_ns);
 		counter_add(&r->count.spin_ns, now - idle_since_ns);
 	}
 	return false;
@@ -481,7 +480,7 @@ static int reactor_idle(struct reactor *r, uint64_t limit_ns)
 	 */
 	if (ring_wants_entry(r) || !reactor_spin(r, since, until))
 		rc = reactor_sleep(r, until);
-	reactor_spin_woken(&r->spin, monotonic_now_ns() - since);
+	spin_woken(&r->spin, monotonic_now_ns() - since);
 	return rc;
 }
 

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "io/reactor.h"
+#include "io/spin.h"
 
 #define REACTOR_FILES 64           /* registered descriptors */
 #define REACTOR_BUFFERS 16         /* registered stretches of memory ... */
@@ -42,14 +43,6 @@ static inline struct reactor_msg *msg_list_pop(struct msg_list *l)
 	}
 	return msg;
 }
-
-/* How long to busy-poll; reactor_spin.c. */
-struct reactor_spin {
-	uint64_t max_ns;    /* 0: never */
-	uint64_t now_ns;    /* the next spin's length */
-	uint64_t credit_ns; /* what vain spinning may still cost */
-	uint64_t credit_at_ns;
-};
 
 /* As reactor_stats, each counter written by the reactor only and read by anybody. */
 struct reactor_counters {
@@ -90,7 +83,7 @@ struct reactor {
 	struct reactor_source *sources, *source_next;
 	struct reactor_poll_op *polls;     /* all of them */
 	struct reactor_poll_op *poll_todo; /* to be armed or cancelled before the next submission */
-	struct reactor_spin spin;
+	struct spin spin;
 	struct reactor_counters count;
 
 	/* Registered with the ring. */
@@ -150,17 +143,5 @@ bool reactor_run_sources(struct reactor *r);
 void reactor_arm_sources(struct reactor *r);
 void reactor_prepare_polls(struct reactor *r);
 void reactor_free_polls(struct reactor *r);
-
-/* ---- reactor_spin.c ---- */
-
-/* How long to spin now; 0: go to sleep. */
-uint64_t reactor_spin_budget(struct reactor_spin *s, uint64_t now_ns);
-
-/* Spinning for spent_ns found nothing, or something. */
-void reactor_spin_missed(struct reactor_spin *s, uint64_t spent_ns);
-void reactor_spin_hit(struct reactor_spin *s, uint64_t spent_ns);
-
-/* Work came after idle_ns without any, spinning included. */
-void reactor_spin_woken(struct reactor_spin *s, uint64_t idle_ns);
 
 #endif

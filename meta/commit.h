@@ -15,6 +15,13 @@ struct committer;
 int committer_start(struct pool *pool, struct committer **out);
 void committer_stop(struct committer *c); /* after a last commit by the caller */
 
+/*
+ * A ticket will come as soon as some data is written (COMMIT_SOON), or it is written (COMMIT_WRITTEN): hints, by which the thread is awake
+ * and the devices are flushed when it comes. Any thread.
+ */
+enum commit_hint { COMMIT_SOON, COMMIT_WRITTEN };
+void commit_hint(struct pool *pool, enum commit_hint hint);
+
 /* A batch with these operands was put: they belong to the next sync that begins. Takes over ops. Any thread. */
 void commit_put_space(struct pool *pool, struct space_ops *ops);
 

@@ -19,6 +19,7 @@
 
 #include "io/crc.h"
 #include "io/log.h"
+#include "meta/commit.h"
 #include "meta/data_internal.h"
 
 #define CYCLE_WINDOW 8u
@@ -112,6 +113,16 @@ int cycle_start(struct file *f)
 	else
 		cycle_pump(c);
 	return 0;
+}
+
+void cycle_hurry(struct file *f)
+{
+	struct cycle *c = f->cycle;
+
+	if (!c || c->hurried)
+		return;
+	c->hurried = true;
+	commit_hint(data_pool(f->data), COMMIT_SOON);
 }
 
 /* ---- The data ---- */
@@ -380,6 +391,16 @@ void cycle_compressed(struct writing *w)
 	cycle_piece_ended(c);
 }
 
+/* Where more is being written, the flush would not be the last one before the commit. */
+static void cycle_written(struct cycle *c)
+{
+	struct data *d = c->file->data;
+
+	if (c->hurried && d->running == 1)
+		commit_hint(data_pool(d), COMMIT_WRITTEN);
+	put_add(c);
+}
+
 static void cycle_pump(struct cycle *c)
 {
 	unsigned block;
@@ -392,7 +413,7 @@ static void cycle_pump(struct cycle *c)
 	if (c->error)
 		cycle_end(c, c->error);
 	else
-		put_add(c);
+		cycle_written(c);
 }
 
 /* ---- The end ---- */

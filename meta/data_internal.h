@@ -409,6 +409,7 @@ struct cycle {
 	unsigned pending;        /* device writes, compressions, a ticket, the timer */
 	int error;
 	bool stuck;              /* waits for space */
+	bool hurried;            /* an fsync waits for it */
 	unsigned waits;
 	struct reactor_timer timer;
 	struct commit_ticket ticket;
@@ -417,6 +418,9 @@ struct cycle {
 
 /* Begin: no cycle runs. 0 or -ENOMEM. It ends by itself and wakes f->put_waiters. */
 int cycle_start(struct file *f);
+
+/* An fsync waits for the file's cycle and will commit: says so to the commit thread. */
+void cycle_hurry(struct file *f);
 
 /* Its batch was written (0), or it failed. */
 void cycle_end(struct cycle *c, int error);

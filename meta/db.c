@@ -459,6 +459,11 @@ int db_sync(struct db *db)
 	return err;
 }
 
+int db_flush_ahead(struct db *db)
+{
+	return metafs_flush_ahead(db->mf);
+}
+
 int db_flush(struct db *db)
 {
 	return db->read_only ? -EROFS : flush_all(db);

@@ -135,6 +135,9 @@ int db_write(struct db *db, struct db_batch *batch, unsigned flags);
  */
 int db_sync(struct db *db);
 
+/* Flush the devices ahead of a db_sync() that will come soon; metafs_flush_ahead(). */
+int db_flush_ahead(struct db *db);
+
 /*
  * Write the memtables out as tables and wait for it. For tests, measurements and a clean stop
  * that shall make the next open short.

@@ -107,6 +107,12 @@ void metafs_stats(struct metafs *mf, struct metafs_stats *out);
 int metafs_sync(struct metafs *mf);
 
 /*
+ * Flush the devices ahead of a sync that is about to come: it does not flush them again unless something was written
+ * meanwhile. Makes no metadata durable. 0, -EROFS; -EIO is final.
+ */
+int metafs_flush_ahead(struct metafs *mf);
+
+/*
  * The same in two halves, for a caller that syncs a file in between: _end() does nothing when a
  * sync began after _begin() and has succeeded. Either also covers data without any metadata.
  */

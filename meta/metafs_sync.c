@@ -14,7 +14,8 @@
  *       durable already.
  *
  * A flush is left out where nothing was written to the device since the last one: each device
- * counts the writes it answered, and a round notes the count before it flushes.
+ * counts the writes it answered, and a round notes the count before it flushes. So whoever knows that the
+ * data of the next round is written may have it flushed ahead.
  *
  * The first error of a log write or a flush is final: bytes that a device dropped must not be
  * acknowledged by a later flush that succeeds.
@@ -468,6 +469,18 @@ int metafs_sync_end(struct metafs *mf, uint64_t since)
 		return 0;
 	held = lock_mutex(&mf->sync_lock);
 	return round_since(mf, since) ? 0 : mf_sync_round(mf, NULL, false);
+}
+
+int metafs_flush_ahead(struct metafs *mf)
+{
+	cleanup_unlock pthread_mutex_t *held = NULL;
+	int err;
+
+	if (mf->read_only)
+		return -EROFS;
+	held = lock_mutex(&mf->sync_lock);
+	err = flush_members(mf);
+	return err ? mf_fail(mf, err, "a flush failed") : 0;
 }
 
 int metafs_sync(struct metafs *mf)

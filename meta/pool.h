@@ -87,6 +87,7 @@ struct commit_ticket {
 	void (*done)(struct commit_ticket *t, int error);
 	struct reactor *reactor;
 	struct reactor_msg msg; /* private from here */
+	struct reactor_msg wake;
 	struct commit_ticket *next;
 	int error;
 };

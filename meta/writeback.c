@@ -143,6 +143,8 @@ int data_put_and_commit(struct op *op, struct inode *inode, bool commit)
 		return op->io->error;
 	op->stage = STAGE_PUT;
 	r = file_put_all(op, inode);
+	if (r == META_WAIT && commit)
+		cycle_hurry(inode->file);
 	if (r || !commit)
 		return r;
 	return op_commit(op);

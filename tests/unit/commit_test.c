@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/cleanup.h"
 #include "io/log.h"
 #include "meta/data_internal.h"
 #include "meta/gather.h"
@@ -307,9 +308,78 @@ START_TEST(an_error_is_final)
 }
 END_TEST
 
+/* ---- Hints ---- */
+
+static uint64_t flushes(const struct rig *rig)
+{
+	struct device_health health;
+
+	device_health(rig->dev[0], &health);
+	return health.flushes;
+}
+
+/* A block of nobody: for a flush to have something to do. */
+static void write_block(struct rig *rig)
+{
+	cleanup_free void *block = NULL;
+
+	ck_assert_int_eq(posix_memalign(&block, 4096, 4096), 0);
+	memset(block, 1, 4096);
+	ck_assert_int_eq(device_write(rig->dev[0], block, 4096, device_geometry(rig->dev[0])->size_bytes / 2, 0), 0);
+}
+
+static void flush_ahead(struct rig *rig)
+{
+	const uint64_t before = flushes(rig);
+
+	write_block(rig);
+	commit_hint(rig->pool, COMMIT_SOON);
+	commit_hint(rig->pool, COMMIT_WRITTEN);
+	while (flushes(rig) == before)
+		usleep(100);
+}
+
+/* The devices are flushed before the ticket comes, and not for it again. */
+START_TEST(written_data_is_flushed_ahead)
+{
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	for (unsigned i = 0; i < 20; i++) {
+		uint64_t before = flushes(&rig);
+		char name[16];
+
+		snprintf(name, sizeof(name), "n%u", i);
+		write_name(&rig, name);
+		flush_ahead(&rig);
+		ck_assert_int_eq(pool_commit_wait(rig.pool), 0);
+		ck_assert_uint_eq(flushes(&rig), before + 1);
+	}
+	flush_ahead(&rig); /* and nobody comes */
+	rig_free(&rig);
+}
+END_TEST
+
+/* What a flush ahead lost, no later one brings back. */
+START_TEST(an_error_ahead_is_final)
+{
+	struct sim_faults faults = { .fail_flush_ppm = 1000000 };
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	write_name(&rig, "a");
+	sim_set_faults(rig.dev[0], &faults);
+	flush_ahead(&rig);
+	sim_set_faults(rig.dev[0], NULL);
+	ck_assert_int_eq(pool_commit_wait(rig.pool), -EIO);
+	ck_assert_int_eq(atomic_load(&rig.pool->failed), -EIO);
+	rig_free(&rig);
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run("commit", operands_count_after_the_sync, operands_put_meanwhile_wait_for_the_next,
 			those_who_ask_meanwhile_share_one, an_answer_survives_a_power_cut, a_reactor_gets_its_answer_itself,
-			an_error_is_final, NULL);
+			an_error_is_final, written_data_is_flushed_ahead, an_error_ahead_is_final, NULL);
 }

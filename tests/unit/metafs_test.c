@@ -886,6 +886,41 @@ START_TEST(flushes)
 }
 END_TEST
 
+/* What is flushed ahead is not flushed again; what was written after that is. */
+START_TEST(flushed_ahead)
+{
+	cleanup_free void *data = NULL;
+	struct device_health h0, h1;
+	struct rig rig;
+	struct metafs_file *f;
+
+	ck_assert_int_eq(posix_memalign(&data, 4096, 4096), 0);
+	memset(data, 1, 4096);
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	f = create(&rig, "000003.log");
+	append_stream(f, 100, 0);
+	ck_assert_int_eq(metafs_file_sync(f), 0);
+	for (unsigned late = 0; late < 2; late++) {
+		device_health(rig.dev[0], &h0);
+		ck_assert_int_eq(device_write(rig.dev[0], data, 4096, 40 * MIB, 0), 0);
+		ck_assert_int_eq(metafs_flush_ahead(rig.mf), 0);
+		device_health(rig.dev[0], &h1);
+		ck_assert_uint_eq(h1.flushes - h0.flushes, 1);
+		ck_assert_int_eq(metafs_flush_ahead(rig.mf), 0);
+		append_stream(f, 100, 0);
+		if (late)
+			ck_assert_int_eq(device_write(rig.dev[0], data, 4096, 41 * MIB, 0), 0);
+		ck_assert_int_eq(metafs_file_sync(f), 0);
+		device_health(rig.dev[0], &h1);
+		ck_assert_uint_eq(h1.flushes - h0.flushes, 1 + late);
+		ck_assert_uint_eq(h1.writes - h0.writes, 2 + late);
+	}
+	metafs_file_close(f);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(raised_start)
 {
 	struct rig rig;
@@ -982,7 +1017,7 @@ int main(void)
 				       table_impossible, log_blocks, plain_files, logs, names,
 				       space_comes_back, full, table_full, damaged_log,
 				       unreadable_log, missed_switch, no_majority,
-				       errors_are_final, flushes, raised_start, threads,
+				       errors_are_final, flushes, flushed_ahead, raised_start, threads,
 				       chain_over_two, chain_with_hole, chain_never_goes_back, chain_damaged,
 				       chain_after_deletions, freed_blocks_wait };
 
