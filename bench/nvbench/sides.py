@@ -105,13 +105,14 @@ class Nvfs(Side):
 
     def _start(self, store):
         self.pool = f'bench{os.getpid()}'
-        host.run([self.program('mkfs.nvfs'), '--quiet', '--force', '--name', self.pool,
-                  *(['--inodes', str(self.inodes)] if self.inodes else []), store.path], timeout=120)
+        inodes = ['--inodes', str(self.inodes)] if self.inodes else []
+        host.run([self.program('mkfs.nvfs'), '--quiet', '--force', '--name', self.pool, *inodes, store.path],
+                 timeout=120)
         self._serve(store)
         size = json.loads(host.run([self.program('nvfs'), 'pool', 'show', self.pool, '--json']))
         claim = int(size['free_bytes'] * 0.8) >> 20
         host.run([self.program('nvfs'), 'subvolume', 'create', f'{self.pool}:work',
-                  '--size', f'{claim}M'])
+                  '--size', f'{claim}M', *inodes])
         options = ['-o', self.options] if self.options else []
         host.run([self.program('mount.nvfs'), *options, f'{self.pool}:work', self.mnt])
         self.undo.callback(host.unmount, self.mnt, [self.program('umount.fuse.nvfs')])
