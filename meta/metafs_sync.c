@@ -471,6 +471,13 @@ int metafs_sync_end(struct metafs *mf, uint64_t since)
 	return round_since(mf, since) ? 0 : mf_sync_round(mf, NULL, false);
 }
 
+static bool has_failed(struct metafs *mf)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&mf->lock);
+
+	return mf->failed;
+}
+
 int metafs_flush_ahead(struct metafs *mf)
 {
 	cleanup_unlock pthread_mutex_t *held = NULL;
@@ -479,6 +486,8 @@ int metafs_flush_ahead(struct metafs *mf)
 	if (mf->read_only)
 		return -EROFS;
 	held = lock_mutex(&mf->sync_lock);
+	if (has_failed(mf))
+		return -EIO;
 	err = flush_members(mf);
 	return err ? mf_fail(mf, err, "a flush failed") : 0;
 }

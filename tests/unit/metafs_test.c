@@ -921,6 +921,31 @@ START_TEST(flushed_ahead)
 }
 END_TEST
 
+/* After an error the devices are left alone: one that answers late, or never, would hold up who comes next. */
+START_TEST(failed_ahead)
+{
+	struct sim_faults faults = { .fail_flush_ppm = 1000000 };
+	cleanup_free void *data = NULL;
+	struct device_health h0, h1;
+	struct rig rig;
+
+	ck_assert_int_eq(posix_memalign(&data, 4096, 4096), 0);
+	memset(data, 1, 4096);
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_open(&rig);
+	ck_assert_int_eq(device_write(rig.dev[0], data, 4096, 40 * MIB, 0), 0);
+	sim_set_faults(rig.dev[0], &faults);
+	ck_assert_int_eq(metafs_flush_ahead(rig.mf), -EIO);
+	sim_set_faults(rig.dev[0], NULL);
+	device_health(rig.dev[0], &h0);
+	ck_assert_int_eq(metafs_flush_ahead(rig.mf), -EIO);
+	ck_assert_int_eq(metafs_sync(rig.mf), -EIO);
+	device_health(rig.dev[0], &h1);
+	ck_assert_uint_eq(h1.flushes, h0.flushes);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(raised_start)
 {
 	struct rig rig;
@@ -1017,7 +1042,7 @@ int main(void)
 				       table_impossible, log_blocks, plain_files, logs, names,
 				       space_comes_back, full, table_full, damaged_log,
 				       unreadable_log, missed_switch, no_majority,
-				       errors_are_final, flushes, flushed_ahead, raised_start, threads,
+				       errors_are_final, flushes, flushed_ahead, failed_ahead, raised_start, threads,
 				       chain_over_two, chain_with_hole, chain_never_goes_back, chain_damaged,
 				       chain_after_deletions, freed_blocks_wait };
 
