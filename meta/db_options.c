@@ -45,20 +45,33 @@ static const char fixed[] =
 	"stats_persist_period_sec=0;"
 	"skip_stats_update_on_db_open=true;"
 	"max_file_opening_threads=2;"
-	"avoid_unnecessary_blocking_io=true;"
-	"memtable_insert_with_hint_prefix_extractor=fixed:4;";
+	"avoid_unnecessary_blocking_io=true;";
 
-static rocksdb_options_t *base_options(void)
+/*
+ * Insertion near the tree's last one. A memtable with such hints cannot take range deletions: it would look for their place in its list
+ * of keys. Nobody writes any now, but the log of a pool from before can have those of `sys`, one for each session that ended.
+ */
+static const char hints[] = "memtable_insert_with_hint_prefix_extractor=fixed:4;";
+
+/* A copy with these set; NULL if RocksDB does not take them. */
+static rocksdb_options_t *options_with(const rocksdb_options_t *base, const char *text)
 {
-	rocksdb_options_t *plain = rocksdb_options_create(), *out = rocksdb_options_create();
+	rocksdb_options_t *out = rocksdb_options_create();
 	char *message = NULL;
 
-	rocksdb_get_options_from_string(plain, fixed, out, &message);
-	rocksdb_options_destroy(plain);
+	rocksdb_get_options_from_string(base, text, out, &message);
 	if (db_error(message)) {
 		rocksdb_options_destroy(out);
 		return NULL;
 	}
+	return out;
+}
+
+static rocksdb_options_t *base_options(void)
+{
+	rocksdb_options_t *plain = rocksdb_options_create(), *out = options_with(plain, fixed);
+
+	rocksdb_options_destroy(plain);
 	return out;
 }
 
@@ -136,12 +149,16 @@ static void set_tables(rocksdb_options_t *o, rocksdb_cache_t *cache)
 	rocksdb_options_set_memtable_prefix_bloom_size_ratio(o, 0.05);
 }
 
-static void set_family(rocksdb_options_t *o, enum db_cf cf)
+static rocksdb_options_t *family_options(rocksdb_options_t *base, enum db_cf cf)
 {
+	const bool many = cf == DB_NS || cf == DB_MAP;
+	rocksdb_options_t *o = many ? options_with(base, hints) : rocksdb_options_create_copy(base);
+
 	if (cf == DB_SPACE)
 		rocksdb_options_set_merge_operator(o, merge_space_create());
 	if (cf == DB_SYS)
 		rocksdb_options_set_merge_operator(o, merge_counters_create());
+	return o;
 }
 
 int db_settings_init(struct db_settings *s, const struct db_options *options, uint64_t share)
@@ -158,8 +175,9 @@ int db_settings_init(struct db_settings *s, const struct db_options *options, ui
 	set_tables(s->base, s->cache);
 	s->cf[0] = s->base;
 	for (int i = 1; i < DB_CFS; i++) {
-		s->cf[i] = rocksdb_options_create_copy(s->base);
-		set_family(s->cf[i], (enum db_cf)(i - 1));
+		s->cf[i] = family_options(s->base, (enum db_cf)(i - 1));
+		if (!s->cf[i])
+			return -EINVAL;
 	}
 	return 0;
 }

@@ -12,6 +12,7 @@
 #include "io/cleanup.h"
 #include "io/le.h"
 #include "io/log.h"
+#include "meta/db_internal.h"
 #include "meta/metafs_internal.h"
 #include "tests/unit/metafs_rig.h"
 
@@ -138,6 +139,35 @@ START_TEST(batches)
 	ck_assert_int_eq(db_batch_delete_range(d.db, b, DB_NS, "k", 1, "l", 1), 0);
 	ck_assert_int_eq(db_write(d.db, b, 0), 0);
 	expect(&d, DB_NS, "k1", NULL);
+	drig_free(&d);
+}
+END_TEST
+
+/* Earlier versions ended a session with a range deletion: a log that has one can be recovered. */
+START_TEST(old_range_deletions)
+{
+	rocksdb_writebatch_t *b = rocksdb_writebatch_create();
+	char *message = NULL;
+	struct drig d;
+
+	drig_make(&d, 1, 64 * MIB);
+	for (unsigned i = 0; i < 100; i++) {
+		char key[16];
+
+		snprintf(key, sizeof(key), "R000s%02u", i);
+		put(&d, DB_SYS, key, "reply");
+	}
+	rocksdb_writebatch_delete_range_cf(b, db_handle(d.db, DB_SYS), "R000s10", 7, "R000s90", 7);
+	rocksdb_write(d.db->rocks, d.db->write, b, &message);
+	rocksdb_writebatch_destroy(b);
+	ck_assert_ptr_null(message);
+	ck_assert_int_eq(db_sync(d.db), 0);
+	drig_close(&d);
+	ck_assert_int_eq(drig_open(&d, false), 0);
+	expect(&d, DB_SYS, "R000s09", "reply");
+	expect(&d, DB_SYS, "R000s10", NULL);
+	expect(&d, DB_SYS, "R000s50", NULL);
+	expect(&d, DB_SYS, "R000s90", "reply");
 	drig_free(&d);
 }
 END_TEST
@@ -760,7 +790,7 @@ int main(void)
 	int seeds = env ? atoi(env) : 2;
 	Suite *suite = suite_create("db");
 	TCase *basic = tcase_create("basic"), *crash = tcase_create("crash");
-	const TTest *const tests[] = { opens_and_keeps, missing, batches, cached_only, cached_only_iterators, iterators,
+	const TTest *const tests[] = { opens_and_keeps, missing, batches, old_range_deletions, cached_only, cached_only_iterators, iterators,
 				       two_pools, log_stays_bounded, full_and_deleted, room_is_made,
 				       filled_to_the_brim, no_slowdown, tail_is_drained };
 
