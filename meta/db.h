@@ -151,6 +151,13 @@ int db_flush(struct db *db);
  */
 void db_make_room(struct db *db);
 
+/*
+ * Compare each block of every table with its checksum. fn is called for each of the `all` tables, in the caller's thread; err is 0,
+ * -EBADMSG or -EIO. 0 or -ENOMEM. Any thread.
+ */
+typedef void (*db_verified_fn)(void *arg, const char *name, unsigned done, unsigned all, int err);
+int db_verify_tables(struct db *db, db_verified_fn fn, void *arg);
+
 /* Compact every column family completely and wait. For tests and measurements. */
 int db_compact(struct db *db);
 

@@ -24,6 +24,8 @@
 
 #include <rocksdb/env.h>
 #include <rocksdb/file_system.h>
+#include <rocksdb/options.h>
+#include <rocksdb/sst_file_reader.h>
 #include <rocksdb/utilities/object_registry.h>
 
 extern "C" {
@@ -524,4 +526,26 @@ extern "C" void env_detach(const char *path)
 	std::lock_guard<std::mutex> held(registry_lock);
 
 	registry.erase(id);
+}
+
+extern "C" int env_verify_table(const char *path, const char *name)
+{
+	try {
+		rocksdb::Options options;
+		rocksdb::ReadOptions read;
+
+		options.env = the_env();
+		rocksdb::SstFileReader reader(options);
+		rocksdb::Status status = reader.Open(std::string(path) + name);
+
+		if (status.ok())
+			status = reader.VerifyChecksum(read);
+		if (status.ok())
+			return 0;
+		if (status.IsNotFound() || status.IsPathNotFound())
+			return -ENOENT;
+		return status.IsCorruption() ? -EBADMSG : -EIO;
+	} catch (const std::bad_alloc &) {
+		return -ENOMEM;
+	}
 }

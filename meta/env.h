@@ -24,6 +24,12 @@ int env_attach(struct metafs *mf, char *path);
 /* After the database is closed. */
 void env_detach(const char *path);
 
+/*
+ * Compare every block of a table, index and filter included, with its checksum. path: of env_attach(), name: as RocksDB lists it, with
+ * a slash. 0; -EBADMSG; -ENOENT: no such file, or it is gone; -EIO; -ENOMEM. Any thread.
+ */
+int env_verify_table(const char *path, const char *name);
+
 #ifdef __cplusplus
 }
 #endif

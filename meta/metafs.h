@@ -56,6 +56,13 @@ int metafs_format(struct device *const *devices, const struct label *labels,
 int metafs_open(const struct metafs_options *options, struct metafs **out);
 
 /*
+ * All files are closed and nothing more will be written: sync, and put what each log holds into the table. Without that the end of
+ * the newest log is where a valid block is missing, and damage to its last blocks looks like a power cut. Only
+ * metafs_close() may follow. 0; -EROFS; -EIO: the logs stay as a crash leaves them.
+ */
+int metafs_seal(struct metafs *mf);
+
+/*
  * Close; all files are. Tails that were not synced stay in the area and are lost with it:
  * sync before. NULL is fine.
  */

@@ -420,6 +420,24 @@ int metafs_open(const struct metafs_options *options, struct metafs **out)
 	return 0;
 }
 
+int metafs_seal(struct metafs *mf)
+{
+	cleanup_unlock pthread_mutex_t *held = NULL;
+	int err;
+
+	if (mf->read_only)
+		return -EROFS;
+	held = lock_mutex(&mf->sync_lock);
+	err = mf_sync_round(mf, NULL, false);
+	if (err)
+		return err;
+	pthread_mutex_lock(&mf->lock);
+	mf->changes++;
+	freeze(mf);
+	pthread_mutex_unlock(&mf->lock);
+	return mf_table_switch(mf, mf->generation + 1);
+}
+
 void metafs_close(struct metafs *mf)
 {
 	if (!mf)

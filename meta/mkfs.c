@@ -145,7 +145,7 @@ static int make_store(struct creation *c, const struct pool_rec *rec)
 		r = put_records(db, rec);
 	db_close(db);
 	if (!r)
-		r = metafs_sync(mf);
+		r = metafs_seal(mf);
 	metafs_close(mf);
 	return r ? fail(c, r, "the metadata store cannot be made: %s", strerror(-r)) : 0;
 }

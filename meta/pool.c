@@ -435,7 +435,8 @@ static int load_claims(struct pool *pool)
 	return r;
 }
 
-static void pool_free(struct pool *pool)
+/* clean: all that was accepted is committed. */
+static void pool_free(struct pool *pool, bool clean)
 {
 	if (!pool)
 		return;
@@ -452,6 +453,8 @@ static void pool_free(struct pool *pool)
 		space_destroy(pool->space);
 	tenants_free(pool);
 	db_close(pool->db);
+	if (clean)
+		metafs_seal(pool->metafs); /* it has logged why not */
 	metafs_close(pool->metafs);
 	epoch_domain_destroy(pool->epochs);
 	if (pool->own_area)
@@ -466,7 +469,7 @@ static void pool_free(struct pool *pool)
 
 static void pool_cleanup(struct pool **pool)
 {
-	pool_free(*pool);
+	pool_free(*pool, false);
 }
 
 static int take_options(struct pool *pool, const struct pool_options *opts)
@@ -553,6 +556,6 @@ int pool_close(struct pool *pool)
 	sweeper_stop(take_ptr(pool->sweeper));
 	if (!pool->options.read_only)
 		r = pool_commit_wait(pool);
-	pool_free(pool);
+	pool_free(pool, !pool->options.read_only && !r);
 	return r;
 }

@@ -34,6 +34,7 @@ void rig_shut(struct rig *rig)
 {
 	ck_assert_int_eq(db_sync(rig->db), 0);
 	db_close(rig->db);
+	ck_assert_int_eq(metafs_seal(rig->mf), 0);
 	metafs_close(rig->mf);
 	rig->db = NULL;
 	rig->mf = NULL;
