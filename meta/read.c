@@ -25,7 +25,7 @@ int inline_check(struct file *f)
 
 	if (!f->inline_bad)
 		return 0;
-	log_error("pool %s, subvolume %s, inode %llu: the checksum of its inline data does not match",
+	log_error("pool %s, subvolume %s, inode %llu, offset 0: the checksum of its inline data does not match, in its size record",
 		  pool_name(data_pool(d)), subvol_name(d->sv), (unsigned long long)f->inode->ino);
 	atomic_fetch_add_explicit(&d->sv->stats.checksum_errors, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&data_pool(d)->checksum_errors, 1, memory_order_relaxed);

@@ -377,8 +377,48 @@ damaged_pool_is_not_taken_for_empty() {
 	rm damaged.img short.img none.img
 }
 
+# One bit of a block of data: an error to its reader, a line that says where, a count; and the rest of the file is there.
+damaged_data_is_an_io_error() {
+	local rot=$POOL-rot address byte where
+	mkdir -p rotten
+	mkfs.nvfs --quiet --name "$rot" --size 128M rot.img
+	nvfs pool start ./rot.img
+	nvfs subvolume create "$rot:data" --size 32M
+	mount.nvfs "$rot:data" rotten
+	dd if=/dev/urandom of=rotten/f bs=64k count=4 status=none
+	cp rotten/f whole
+	umount.fuse.nvfs rotten
+	nvfs pool stop "$rot"
+	nvfs debug dump ./rot.img inode /f >out
+	address=$(sed -nE 's/.*\[0\+64 @0:([0-9]+) .*/\1/p' out)
+	[ -n "$address" ] || { cat out; return 1; }
+	byte=$(((address + 3) * 4096 + 100))
+	printf "\\$(printf %o $(($(od -An -tu1 -j $byte -N 1 rot.img) ^ 16)))" |
+		dd of=rot.img bs=1 seek=$byte conv=notrunc status=none
+	exits_with 4 fsck.nvfs -n --data rot.img
+	grep -q 'subvolume data: inode 2 (/f) offset 12288: wrong checksum' out
+	nvfsd -f "$PWD/rot.img" >rot.log 2>&1 &
+	while ! nvfs pool show "$rot" >/dev/null 2>&1; do kill -0 $! && sleep 0.1; done
+	mount.nvfs "$rot:data" rotten
+	fails cat rotten/f >/dev/null 2>err
+	grep -q 'Input/output error' err
+	cmp -n 12288 rotten/f whole
+	dd if=rotten/f bs=4096 skip=4 iflag=direct status=none | cmp - <(tail -c +16385 whole)
+	where="pool $rot, subvolume data, inode 2, offset 12288: the checksum does not match on $PWD/rot.img, block $((address + 3))"
+	grep -qF "$where" rot.log || { cat rot.log; return 1; }
+	nvfs pool show "$rot" --json | grep -qE '"checksum_errors": [1-9]'
+	nvfs subvolume show "$rot:data" --json | grep -qE '"checksum_errors": [1-9]'
+	# What is written anew is whole again.
+	dd if=whole of=rotten/f bs=4096 skip=3 seek=3 count=1 conv=notrunc status=none
+	cmp rotten/f whole
+	umount.fuse.nvfs rotten
+	nvfs pool stop "$rot"
+	exits_with 0 fsck.nvfs -n --data rot.img
+	rm rot.img whole
+}
+
 for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
-	truncated_pool_is_refused damaged_pool_is_not_taken_for_empty; do
+	truncated_pool_is_refused damaged_pool_is_not_taken_for_empty damaged_data_is_an_io_error; do
 	run_test $t
 done
 check_pool

@@ -417,8 +417,16 @@ START_TEST(damaged_inline_can_be_replaced)
 }
 END_TEST
 
+static void keep_line(enum log_level level, const char *line, void *arg)
+{
+	(void)level;
+	snprintf(arg, 300, "%s", line);
+}
+
 START_TEST(damaged_inline_is_not_made_good)
 {
+	struct pool_stats stats;
+	char line[300] = "";
 	struct rig rig;
 	uint64_t ino = damaged_inline(&rig);
 	uint8_t buf[INLINE_BYTES] = { 0 };
@@ -433,8 +441,12 @@ START_TEST(damaged_inline_is_not_made_good)
 	ck_assert_int_eq(rig_read(&rig, ino, 0, buf, 10), -EIO);
 	rig_reopen(&rig);
 	ino = rig_lookup(&rig, "a");
+	log_set_sink(keep_line, line);
 	ck_assert_int_eq(rig_read(&rig, ino, 0, buf, 10), -EIO);
 	log_set_sink(NULL, NULL);
+	ck_assert_msg(strstr(line, ", offset 0: the checksum of its inline data does not match") != NULL, "%s", line);
+	pool_stats(rig.pool, &stats);
+	ck_assert_uint_eq(stats.checksum_errors, 1);
 	rig_free(&rig);
 }
 END_TEST

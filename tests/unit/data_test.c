@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "meta/data_internal.h"
 #include "meta/subvol_internal.h"
 #include "tests/unit/data_rig.h"
 #include "tests/unit/unit.h"
@@ -57,6 +58,46 @@ START_TEST(writes_and_reads)
 	expect(&rig, ino, 0, buf, sizeof(buf));
 	rig_check(&rig);
 	rig_free(&rig);
+}
+END_TEST
+
+/* What is copied is not written again: both map the same blocks, until one of them changes. */
+START_TEST(copies_share_their_blocks)
+{
+	enum { BLOCKS = 2 * CHUNK_BLOCKS };
+	struct rig rig;
+	struct pool_stats before, after;
+	const struct chunk *from, *to;
+	uint8_t *buf = malloc(BLOCKS * BLOCK);
+	uint64_t a, b;
+
+	rig_make(&rig, NULL);
+	a = rig_create(&rig, "a");
+	b = rig_create(&rig, "b");
+	fill(buf, BLOCKS * BLOCK, 1);
+	ck_assert_int_eq(rig_write(&rig, a, 0, buf, BLOCKS * BLOCK, 0), (ssize_t)(BLOCKS * BLOCK));
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	pool_stats(rig.pool, &before);
+	ck_assert_int_eq(rig_copy(&rig, a, 0, b, 0, BLOCKS * BLOCK), (ssize_t)(BLOCKS * BLOCK));
+	ck_assert_int_eq(rig_fsync(&rig, b), 0);
+	pool_stats(rig.pool, &after);
+	ck_assert_uint_eq(after.free_blocks, before.free_blocks);
+	ck_assert_uint_eq(rig_used(&rig), 1 + 2 * BLOCKS);
+	for (unsigned no = 0; no < 2; no++) {
+		from = chunk_peek(inode_peek(rig.sv, a)->file, no);
+		to = chunk_peek(inode_peek(rig.sv, b)->file, no);
+		ck_assert_mem_eq(to->map.at, from->map.at, sizeof(from->map.at));
+	}
+	ck_assert_int_eq(rig_write(&rig, b, 5 * BLOCK, "other", 5, 0), 5);
+	ck_assert_int_eq(rig_fsync(&rig, b), 0);
+	pool_stats(rig.pool, &after);
+	ck_assert_uint_eq(after.free_blocks, before.free_blocks - 1);
+	expect(&rig, a, 0, buf, BLOCKS * BLOCK);
+	memcpy(buf + 5 * BLOCK, "other", 5);
+	expect(&rig, b, 0, buf, BLOCKS * BLOCK);
+	rig_check(&rig);
+	rig_free(&rig);
+	free(buf);
 }
 END_TEST
 
@@ -468,6 +509,7 @@ int main(void)
 	Suite *suite = suite_create("data");
 
 	unit_add(suite, "writes_and_reads", writes_and_reads, 1);
+	unit_add(suite, "sharing", copies_share_their_blocks, 1);
 	unit_add(suite, "inline", small_files_are_inline, 1);
 	unit_add(suite, "plain", model_plain, 3);
 	unit_add(suite, "small_cap", model_small_cap, 2);

@@ -254,6 +254,108 @@ START_TEST(killed_while_freezing)
 }
 END_TEST
 
+/* ---- A clean stop ---- */
+
+/* Killed or cut in the middle of it: what was synced is there, and after a kill all of it. */
+static void end_sealing(struct device *dev, enum io_op op, uint64_t step, void *arg)
+{
+	const struct rig *rig = arg;
+	struct rig after;
+
+	(void)dev, (void)op, (void)step;
+	expect_after_cuts(rig, "000010.log", 1000, 0);
+	expect_after_cuts(rig, "MANIFEST-000011", 500, 5000);
+	rig_kill(rig, &after);
+	rig_open(&after);
+	expect_stream(&after, "000010.log", 2000, 0);
+	expect_stream(&after, "MANIFEST-000011", 500, 5000);
+	rig_free(&after);
+}
+
+static struct metafs_extent last_block(struct rig *rig, const char *name)
+{
+	struct mf_node *node = mf_node_find(rig->mf, name);
+	struct metafs_extent at;
+
+	ck_assert_ptr_nonnull(node);
+	ck_assert_int_eq(mf_node_map(node, node->blocks - 1, &at), 0);
+	return at;
+}
+
+/* The last block of a log is missed too, which without the seal nobody could. */
+START_TEST(sealed_logs_end_where_they_end)
+{
+	static const char *const name[] = { "000010.log", "MANIFEST-000011" };
+	uint8_t zeros[4096] __attribute__((aligned(4096))) = { 0 };
+	struct metafs_file *f[2];
+	struct metafs_extent at[2];
+	struct rig rig, after;
+
+	rig_make(&rig, 1, 64 * MIB, NULL);
+	rig_area(&rig, 0);
+	rig_open(&rig);
+	f[0] = create(&rig, name[0]);
+	f[1] = create(&rig, name[1]);
+	append_stream(f[0], 1000, 0);
+	append_stream(f[1], 500, 5000);
+	ck_assert_int_eq(metafs_file_sync(f[0]), 0);
+	ck_assert_int_eq(metafs_file_sync(f[1]), 0);
+	append_stream(f[0], 1000, 1000);
+	for (unsigned i = 0; i < 2; i++) {
+		at[i] = last_block(&rig, name[i]);
+		metafs_file_close(f[i]);
+	}
+	rig_hook(&rig, end_sealing, &rig);
+	ck_assert_int_eq(metafs_seal(rig.mf), 0);
+	rig_hook(&rig, NULL, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		rig_cut(&rig, i, &after);
+		rig_open(&after);
+		expect_stream(&after, name[0], 2000, 0);
+		expect_stream(&after, name[1], 500, 5000);
+		rig_close(&after);
+		ck_assert_int_eq(device_write(after.dev[0], zeros, 4096, at[i].block * 4096, IO_FUA), 0);
+		rig_open(&after);
+		ck_assert_int_eq(metafs_file_open(after.mf, name[i], &f[i]), -EIO);
+		rig_free(&after);
+	}
+	/* The next worker finds it in the memory as well. */
+	rig_close(&rig);
+	rig_open(&rig);
+	expect_stream(&rig, name[0], 2000, 0);
+	rig_close(&rig);
+	ck_assert_int_eq(rig_try_open(&rig, true), 0);
+	ck_assert_int_eq(metafs_seal(rig.mf), -EROFS);
+	rig_free(&rig);
+}
+END_TEST
+
+START_TEST(prints)
+{
+	const struct metafs_log_block block = { .file_id = 7, .log_number = 9, .sequence = 1ull << 41, .flushed = 5, .index = 3,
+						.used = 100 };
+	struct metafs_range range = { .vdev = 1, .first = 2, .count = 3 };
+	const struct metafs_extent extent = { .block = 70, .blocks = 8, .vdev = 1 };
+	struct metafs_table_file file = { .id = 1ull << 40, .size = 4040, .kind = METAFS_WAL, .log_number = 12, .frozen = true,
+					  .blocks = 1, .extents = 1, .extent = &extent, .name = "000012.log", .name_len = 10 };
+	const struct metafs_table table = { .generation = (2ull << 40) + 5, .start = 2, .next_file_id = 16, .wal_seq_next = 17,
+					    .members_stale = 1, .ranges = 1, .range = &range, .files = 1, .file = &file };
+	char text[1000] = "";
+	FILE *f = fmemopen(text, sizeof(text), "w");
+
+	ck_assert_ptr_nonnull(f);
+	metafs_log_block_print(f, &block);
+	metafs_table_print(f, &table);
+	fclose(f);
+	ck_assert_str_eq(text,
+			 "log block 3 of file 0x7, log number 9, sequence 0x20000000000, flushed 0x5, 100 bytes\n"
+			 "metafs table, generation 2.5, start 2\n"
+			 "  members out of date 0x1, next file 0x10, next WAL sequence 0x11\n"
+			 "  zones 2+3 of vdev 1\n"
+			 "  file 0x10000000000 000012.log: wal, frozen, 4040 bytes, log number 12, 1 blocks, at 1:70+8\n");
+}
+END_TEST
+
 /* ---- Hostile tables ---- */
 
 static void write_both_slots(struct rig *rig, const struct metafs_table *table)
@@ -293,5 +395,5 @@ int main(void)
 {
 	rig_set_up();
 	return unit_run("metafs_edge", table_still_due, rename_into_full_table, synced_tail_stays, ring_contended,
-			killed_while_freezing, numbers_of_a_later_start, NULL);
+			killed_while_freezing, sealed_logs_end_where_they_end, prints, numbers_of_a_later_start, NULL);
 }

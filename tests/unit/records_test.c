@@ -595,6 +595,163 @@ START_TEST(entries_print)
 }
 END_TEST
 
+/* One line for each kind, as `nvfs debug dump` shows it. */
+struct printed {
+	enum rec_family family;
+	size_t (*make_key)(void *key);
+	size_t (*make_value)(void *value);
+	const char *line;
+};
+
+static size_t key_of_inode(void *k) { return key_inode(k, 1, 2, 3); }
+static size_t key_of_size(void *k) { return key_size(k, 1, 2, 3); }
+static size_t key_of_xattr(void *k) { return key_xattr(k, 1, 2, "user.a", 6, 3); }
+static size_t key_of_orphan(void *k) { return key_orphan(k, 1, 2, 3); }
+static size_t key_of_cut(void *k) { return key_cut(k, 1, 2, 16, 3); }
+static size_t key_of_map(void *k) { return key_map(k, 1, 2, 4, 3); }
+static size_t key_of_space(void *k) { return key_space(k, 1, 2); }
+static size_t key_of_pool(void *k) { return key_pool(k); }
+static size_t key_of_subvol(void *k) { return key_subvol(k, 5); }
+static size_t key_of_subvol_name(void *k) { return key_subvol_name(k, "web", 3); }
+static size_t key_of_tree(void *k) { return key_tree(k, 1); }
+static size_t key_of_node(void *k) { return key_node(k, 1, 3); }
+static size_t key_of_counters(void *k) { return key_counters(k, 1, 3); }
+static size_t key_of_tenant(void *k) { return key_tenant(k, 6); }
+static size_t key_of_tenant_name(void *k) { return key_tenant_name(k, "t", 1); }
+static size_t key_of_result(void *k) { return key_result(k, 7, 8); }
+
+static size_t value_of_inode(void *v)
+{
+	const struct inode_rec rec = { .mode = S_IFCHR | 0620, .nlink = 1, .parent = 1, .rdev = 0x501, .xattr_bytes = 9 };
+
+	return inode_rec_encode(&rec, v);
+}
+
+static size_t value_of_size(void *v)
+{
+	const struct size_rec rec = { .size = 2, .is_inline = true, .inline_len = 2, .inline_crc = 10, .data = "hi",
+				      .has_cuts = true, .blocks = 3, .absorbed = 17 };
+
+	return size_rec_encode(&rec, v);
+}
+
+static size_t value_of_xattr(void *v)
+{
+	return xattr_rec_encode(&(struct xattr_rec){ 2, "ab" }, v);
+}
+
+static size_t value_of_orphan(void *v)
+{
+	return orphan_rec_encode(&(struct orphan_rec){ ORPHAN_REAPING }, v);
+}
+
+static size_t value_of_cut(void *v)
+{
+	return cut_rec_encode(&(struct cut_rec){ .first_chunk = 2, .end_chunk = 9 }, v);
+}
+
+static size_t value_of_map(void *v)
+{
+	return map_rec_encode(&(struct map_rec){ .seq = 1 }, v);
+}
+
+static size_t value_of_space(void *v)
+{
+	return space_rec_encode(true, &(struct space_span){ 7, 2, -1 }, 1, v);
+}
+
+static size_t value_of_pool(void *v)
+{
+	const struct pool_rec rec = { .next_subvol = 1, .next_tree = 2, .next_node = 3, .next_tenant = 4,
+				      .next_session = 5, .overcommit_percent = 250, .headroom_blocks = 9 };
+
+	return pool_rec_encode(&rec, v);
+}
+
+static size_t value_of_subvol(void *v)
+{
+	const struct subvol_rec rec = { .name = "web", .name_len = 3, .tree = 1, .node = 2, .tenant = 3, .incarnation = 4,
+					.size_blocks = 5, .inodes_max = 6, .compression = COMPRESSION_LZ4 };
+
+	return subvol_rec_encode(&rec, v);
+}
+
+static size_t value_of_subvol_name(void *v) { return index_rec_encode('N', 5, v); }
+static size_t value_of_tenant_name(void *v) { return index_rec_encode('e', 6, v); }
+static size_t value_of_tree(void *v) { return tree_rec_encode(4097, v); }
+
+static size_t value_of_node(void *v)
+{
+	const struct node_rec rec = { .state = NODE_SNAPSHOT, .name = "s", .name_len = 1, .parent = 2, .subvol = 5, .tenant = 6,
+				      .first_ino = 10, .view = 4, .size_blocks = 11, .inodes_max = 12, .group = 13,
+				      .sweep_family = SWEEP_MAP, .sweep_ino = 15, .sweep_position = 16 };
+
+	return node_rec_encode(&rec, v);
+}
+
+static size_t value_of_counters(void *v)
+{
+	return counters_rec_encode(&(struct counters_rec){ 1, -2, 3, 4, 5, 6, 7 }, v);
+}
+
+static size_t value_of_tenant(void *v)
+{
+	return tenant_rec_encode(&(struct tenant_rec){ .name = "t", .name_len = 1, .limits = { 1, 0, 3 } }, v);
+}
+
+static size_t value_of_result(void *v)
+{
+	return result_rec_encode(&(struct result_rec){ .unique = 9, .sequence = 18, .error = -17, .length = 1, .reply = "r" }, v);
+}
+
+static const struct printed printed[] = {
+	{ REC_FAMILY_NS, key_of_inode, value_of_inode,
+	  "tree 1 inode 2 node 3: char device mode 0620 uid 0 gid 0 nlink 1 parent 1 rdev 0x501 xattr-bytes 9"
+	  " atime 1970-01-01T00:00:00.000000000Z mtime 1970-01-01T00:00:00.000000000Z"
+	  " ctime 1970-01-01T00:00:00.000000000Z btime 1970-01-01T00:00:00.000000000Z" },
+	{ REC_FAMILY_NS, key_of_size, value_of_size,
+	  "tree 1 size of 2 node 3: size 2 blocks 3 absorbed 0x11 mtime 1970-01-01T00:00:00.000000000Z"
+	  " ctime 1970-01-01T00:00:00.000000000Z has-cuts inline 2 crc 0000000a 6869" },
+	{ REC_FAMILY_NS, key_of_xattr, value_of_xattr, "tree 1 xattr of 2 \"user.a\" node 3: 2 bytes 6162" },
+	{ REC_FAMILY_NS, key_of_orphan, value_of_orphan, "tree 1 orphan 2 node 3: being reaped" },
+	{ REC_FAMILY_NS, key_of_cut, value_of_cut, "tree 1 cut of 2 sequence 0x10 node 3: chunks 2 to 8" },
+	{ REC_FAMILY_MAP, key_of_map, value_of_map, "tree 1 map of 2 chunk 4 node 3: sequence 0x1 empty" },
+	{ REC_FAMILY_SPACE, key_of_space, value_of_space, "vdev 1 zone 2: operand 7+2:-1" },
+	{ REC_FAMILY_SYS, key_of_pool, value_of_pool,
+	  "pool: next subvolume 1 tree 2 node 3 tenant 4 session 5 overcommit 250% headroom 9 blocks" },
+	{ REC_FAMILY_SYS, key_of_subvol, value_of_subvol,
+	  "subvolume 5: \"web\" tree 1 node 2 tenant 3 incarnation 4 size 5 blocks inodes-max 6 compression lz4"
+	  " created 1970-01-01T00:00:00.000000000Z" },
+	{ REC_FAMILY_SYS, key_of_subvol_name, value_of_subvol_name, "subvolume \"web\": is 5" },
+	{ REC_FAMILY_SYS, key_of_tree, value_of_tree, "tree 1: next inode 4097" },
+	{ REC_FAMILY_SYS, key_of_node, value_of_node,
+	  "tree 1 node 3: snapshot \"s\" parent 2 subvolume 5 tenant 6 first-ino 10 view 4 size 11 blocks inodes-max 12"
+	  " group 13 sweep at map 15 16 created 1970-01-01T00:00:00.000000000Z" },
+	{ REC_FAMILY_SYS, key_of_counters, value_of_counters,
+	  "counters of tree 1 node 3: born 1 referenced -2 meta 3 inodes 4 meta-born 5 inodes-born 6 unwritten 7" },
+	{ REC_FAMILY_SYS, key_of_tenant, value_of_tenant, "tenant 6: \"t\" used-blocks 1 inodes 3" },
+	{ REC_FAMILY_SYS, key_of_tenant_name, value_of_tenant_name, "tenant \"t\": is 6" },
+	{ REC_FAMILY_SYS, key_of_result, value_of_result,
+	  "result of session 7 slot 8: request 9 sequence 0x12 error -17 reply 1 72" },
+};
+
+START_TEST(each_kind_prints)
+{
+	uint8_t k[KEY_MAX], v[1024];
+
+	for (size_t i = 0; i < sizeof(printed) / sizeof(printed[0]); i++) {
+		const struct printed *p = &printed[i];
+		const size_t key_len = p->make_key(k), len = p->make_value(v);
+
+		ck_assert_str_eq(PRINTED(ck_assert_int_eq(rec_print(f, p->family, k, key_len, v, len), 0)), p->line);
+		/* One bit of the type: not this kind of record, and said so. */
+		v[0] ^= 4;
+		ck_assert_ptr_nonnull(strstr(PRINTED(ck_assert_int_eq(rec_print(f, p->family, k, key_len, v, len), -EBADMSG)),
+					     ": damaged "));
+	}
+}
+END_TEST
+
 /* The reference vector of SipHash-2-4: key 00..0f, message 00..0e, output a129ca6149be45e5. */
 START_TEST(cookies)
 {
@@ -625,5 +782,5 @@ int main(void)
 			map_finds_and_counts, space_spans, pool_comes_back, subvol_comes_back,
 			node_comes_back, counters_come_back, tenant_comes_back, result_comes_back,
 			indexes_and_trees, keys_come_back, keys_sort_newest_first, entries_print,
-			cookies, NULL);
+			each_kind_prints, cookies, NULL);
 }
