@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,8 +19,8 @@
 #include "fs/poolconf.h"
 #include "io/cleanup.h"
 
-/* Run a program to its end; its exit status, or -errno. */
-static int run(char *const argv[])
+/* Run a program to its end, its standard error to err_fd unless that is -1; its exit status, or -errno. */
+static int run(char *const argv[], int err_fd)
 {
 	int status;
 	pid_t pid;
@@ -29,6 +30,8 @@ static int run(char *const argv[])
 	if (pid < 0)
 		return -errno;
 	if (pid == 0) {
+		if (err_fd >= 0)
+			dup2(err_fd, STDERR_FILENO);
 		execv(argv[0], argv);
 		_exit(127);
 	}
@@ -100,8 +103,8 @@ static int write_runtime_config(const struct pool_ref *ref)
 
 static int start_by_systemd(const struct pool_ref *ref, char *why, size_t len)
 {
-	char program[] = "/usr/bin/systemctl", verb[] = "start", unit[128];
-	char *const argv[] = {program, verb, unit, NULL};
+	char program[] = "/usr/bin/systemctl", quiet[] = "--quiet", verb[] = "start", unit[128];
+	char *const argv[] = {program, quiet, verb, unit, NULL};
 	int rc = write_runtime_config(ref);
 
 	if (rc == -EILSEQ)
@@ -111,7 +114,7 @@ static int start_by_systemd(const struct pool_ref *ref, char *why, size_t len)
 	if (rc)
 		return rc;
 	snprintf(unit, sizeof(unit), "nvfsd@%s.service", ref->pool);
-	rc = run(argv);
+	rc = run(argv, -1);
 	if (rc == 0)
 		return 0;
 	snprintf(why, len, "%s did not start; \"journalctl -u %s\" says why", unit, unit);
@@ -151,8 +154,38 @@ static int lock_start(const char *pool)
 	return fd;
 }
 
+/* Whether one line is all that a daemon which did not start has said: that is the reason then. */
+static bool read_reason(int fd, char *why, size_t len)
+{
+	static const char ident[] = "nvfsd: ";
+	char said[1024];
+	ssize_t n = pread(fd, said, sizeof(said) - 1, 0);
+	char *end;
+
+	if (n <= 0)
+		return false;
+	said[n] = '\0';
+	end = strchr(said, '\n');
+	if (strncmp(said, ident, sizeof(ident) - 1) || !end || end != said + n - 1)
+		return false;
+	*end = '\0';
+	snprintf(why, len, "%s", said + sizeof(ident) - 1);
+	return true;
+}
+
+static void hand_on(int fd)
+{
+	char part[1024];
+	off_t at = 0;
+
+	for (ssize_t n; (n = pread(fd, part, sizeof(part), at)) > 0; at += n)
+		fwrite(part, 1, (size_t)n, stderr);
+}
+
 static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 {
+	/* No pipe: what the daemon starts may keep its standard error open. */
+	cleanup_fd int said_fd = memfd_create("nvfsd", MFD_CLOEXEC);
 	char path[PATH_MAX];
 	char *argv[2 + 64 + 1] = {path};
 	unsigned n = 1;
@@ -165,7 +198,10 @@ static int start_daemon(const struct pool_ref *ref, char *why, size_t len)
 	else
 		argv[n++] = ref->pool;
 	fflush(NULL);
-	rc = run(argv);
+	rc = run(argv, said_fd);
+	if (rc > 0 && read_reason(said_fd, why, len))
+		return -ECONNREFUSED;
+	hand_on(said_fd);
 	if (rc == 0)
 		return 0;
 	if (rc == 127)
@@ -259,6 +295,19 @@ static int check_identity(struct client *c, const struct pool_ref *ref, char *wh
 	return rc;
 }
 
+/* By its name it can be started only when a file says where it is. */
+static void say_not_served(const struct pool_ref *ref, char *why, size_t why_len)
+{
+	char path[PATH_MAX];
+
+	poolconf_path(ref->pool, path, sizeof(path));
+	if (ref->devices || access(path, F_OK))
+		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool,
+			 ref->devices ? ref->devices[0] : "DEVICE|FILE");
+	else
+		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool, ref->pool);
+}
+
 int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len)
 {
 	int rc = client_connect(ref->pool, out);
@@ -280,8 +329,7 @@ int serve_connect(const struct pool_ref *ref, bool *started, struct client **out
 	if (rc && *why)
 		return rc;
 	if (rc == -ESRCH)
-		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool,
-			 ref->pool);
+		say_not_served(ref, why, why_len);
 	else if (rc == -EACCES)
 		snprintf(why, why_len, "you may not use the control socket of pool %s; root and its control_group may",
 			 ref->pool);

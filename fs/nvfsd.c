@@ -113,15 +113,16 @@ static int add_device(struct poolconf *c, const char *path)
 	return err;
 }
 
-/* The pool's name as its first device has it. */
-static int read_label(const char *path, char *name, size_t len)
+/* The pool's name as its first device has it, which this file names unless it is NULL. */
+static int read_label(const char *path, const char *config, char *name, size_t len)
 {
 	struct device *dev;
 	struct label label;
 	int err = device_open(path, DEVICE_READONLY, &dev);
 
 	if (err) {
-		log_error("%s cannot be opened: %s", path,
+		log_error("%s%s%s cannot be opened: %s", path, config ? ", which is named in " : "",
+			  config ? config : "",
 			  err == -ENXIO ? "it is empty"
 			  : err == -ENOTBLK ? "it is neither a block device nor a file"
 					    : strerror(-err));
@@ -137,14 +138,15 @@ static int read_label(const char *path, char *name, size_t len)
 		log_error("%s is no part of an nvfs pool; mkfs.nvfs makes one", path);
 		return err;
 	case -EBADMSG:
-		log_error("%s: both copies of the label are damaged; see fsck.nvfs(8)", path);
+		log_error("%s: both copies of the label are damaged; bring them back from a copy of it", path);
 		return err;
 	case -EPROTONOSUPPORT:
 		log_error("%s: format %u.%u is newer than this nvfsd; install a newer nvfs", path,
 			  label.major, label.minor);
 		return err;
 	case -ENODATA:
-		log_error("%s is smaller than its label says: it was cut off", path);
+		log_error("%s is smaller than its label says: it was cut off; bring the whole of it back from a copy",
+			  path);
 		return err;
 	default:
 		log_error("%s: the label cannot be read: %s", path, strerror(-err));
@@ -175,7 +177,7 @@ static int by_pool(struct poolconf *c, const char *pool)
 		log_error("%s names no devices", path);
 		return -EINVAL;
 	}
-	err = read_label(c->devices[0], name, sizeof(name));
+	err = read_label(c->devices[0], path, name, sizeof(name));
 	if (!err && strcmp(name, pool)) {
 		log_error("%s: %s belongs to pool %s", path, c->devices[0], name);
 		err = -EINVAL;
@@ -193,7 +195,7 @@ static int by_devices(struct poolconf *c, char **paths, int count)
 	for (int i = 0; i < count && !err; i++)
 		err = add_device(c, paths[i]);
 	if (!err)
-		err = read_label(c->devices[0], c->pool, sizeof(c->pool));
+		err = read_label(c->devices[0], NULL, c->pool, sizeof(c->pool));
 	if (!err && find_config(c->pool, path, sizeof(path))) {
 		struct poolconf file;
 
@@ -219,7 +221,7 @@ static int by_config(struct poolconf *c, const char *path)
 		log_error("%s names no devices", path);
 		return -EINVAL;
 	}
-	return read_label(c->devices[0], c->pool, sizeof(c->pool));
+	return read_label(c->devices[0], path, c->pool, sizeof(c->pool));
 }
 
 static int resolve(const struct arguments *a, struct poolconf *c)

@@ -448,8 +448,8 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 
 	if (err) {
 		if (err == -ENOENT)
-			snprintf(why, why_len, "pool %s has no subvolume %s", pool_name(s->pool),
-				 v->name);
+			snprintf(why, why_len, "pool %s has no subvolume %s; nvfs subvolume list %s shows them",
+				 pool_name(s->pool), v->name, pool_name(s->pool));
 		else
 			snprintf(why, why_len, "subvolume %s cannot be opened: %s", v->name,
 				 strerror(-err));

@@ -370,7 +370,7 @@ static int open_dirty(struct pool *pool)
 	uint64_t slots = dirty_bytes_of(&pool->options) / NVFS_BLOCK_SIZE;
 
 	if (slots > most && pool->options.dirty_bytes) {
-		log_error("pool %s: dirty=%zu is more than half of the headroom that mkfs left: at most %" PRIu64 " bytes",
+		log_error("pool %s: dirty=%zu is more than half of the headroom that mkfs left: at most %" PRIu64 " bytes; leave it out for that, or make the pool with mkfs.nvfs --dirty",
 			  pool->label.name, pool->options.dirty_bytes, most * NVFS_BLOCK_SIZE);
 		return -EINVAL;
 	}

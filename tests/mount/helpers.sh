@@ -350,6 +350,83 @@ dead_mount_says_what_to_do() {
 	nvfs pool stop "$own"
 }
 
+# one_line FILE PATTERN: all that a program said, and what it has to say.
+one_line() {
+	cat "$1"
+	same "$(grep -c . "$1")" 1
+	grep -qE -- "$2" "$1"
+}
+
+# By its name a pool is started by what POOL.conf says, and the reason why not is nvfsd's.
+pool_that_cannot_start_says_why_in_one_line() {
+	local conf
+	pool_of_its_own bad
+	fails mount -t nvfs "$own:a" "$WORK/mnt-a" 2>err
+	one_line err "nobody serves.*$own.conf.*name its device"
+	fails nvfs subvolume show "$own:a" 2>err
+	one_line err 'nvfs pool start DEVICE'
+	fails nvfs subvolume show "$own_file:a" 2>err
+	one_line err "nvfs pool start $own_file"
+	conf=$(mount -t nvfs "$own:a" "$WORK/mnt-a" 2>&1 | grep -oE "/[^ ]*/$own\.conf")
+	mkdir -p "${conf%/*}"
+	mount -t tmpfs none "${conf%/*}"
+	echo "devices = $WORK/none.img" >"$conf"
+	fails mount -t nvfs "$own:a" "$WORK/mnt-a" 2>err
+	one_line err "^mount.nvfs: $WORK/none.img, which is named in $conf cannot be opened: No such file"
+	echo "device = $own_file" >"$conf"
+	fails nvfs pool start "$own" 2>err
+	one_line err "^nvfs: $conf:1: unknown key device"
+	printf 'devices = %s\noptions = dirty=64M\n' "$own_file" >"$conf"
+	fails mount -t nvfs "$own:a" "$WORK/mnt-a" 2>err
+	one_line err 'dirty=67108864 is more than half.*leave it out'
+	cp --sparse=always "$own_file" short.img
+	truncate -s 100M short.img
+	echo "devices = $WORK/short.img" >"$conf"
+	fails mount -t nvfs "$own:a" "$WORK/mnt-a" 2>err
+	one_line err 'short.img is smaller than its label says.*from a copy'
+	rm short.img
+	echo "devices = $own_file" >"$conf"
+	mount -t nvfs "$own:a" "$WORK/mnt-a" 2>err
+	same "$(cat err)" ""
+	fails mount -t nvfs "$own:nosuch" "$WORK/mnt-b" 2>err
+	one_line err "no subvolume nosuch; nvfs subvolume list $own"
+	umount "$WORK/mnt-a"
+	nvfs pool stop "$own"
+	umount "${conf%/*}"
+}
+
+# A daemon in its caller's cgroup would die with the caller.
+systemd_starts_the_daemon_where_it_runs() {
+	local run
+	[ -x /usr/bin/systemctl ] || { echo "systemctl is not installed"; exit 77; }
+	run=$(grep -oE -m 1 "/[^ ]*/$POOL\.sock" /proc/net/unix)
+	run=${run%/*}
+	pool_of_its_own unit
+	mkdir -p /run/systemd
+	mount -t tmpfs none /run/systemd
+	mkdir /run/systemd/system
+	cat >systemctl <<-END
+		#!/bin/bash
+		echo "\$*" >>"$WORK/systemctl-ran"
+		[ -e "$WORK/may-start" ] || exit 1
+		[ "\$*" = "--quiet start nvfsd@$own.service" ] && exec "$(command -v nvfsd)" "$own"
+	END
+	chmod +x systemctl
+	mount --bind systemctl /usr/bin/systemctl
+	fails mount -t nvfs "$own_file:a" "$WORK/mnt-a" 2>err
+	one_line err "journalctl -u nvfsd@$own.service"
+	fails nvfs pool show "$own"
+	same "$(cat systemctl-ran)" "--quiet start nvfsd@$own.service"
+	# The unit knows the name alone: a file that lasts until the next boot says where the pool is.
+	same "$(cat "$run/$own.conf")" "devices = $own_file"
+	touch may-start
+	mount -t nvfs "$own_file:a" "$WORK/mnt-a"
+	umount "$WORK/mnt-a"
+	nvfs pool stop "$own"
+	rm "$run/$own.conf" may-start systemctl-ran
+	umount /usr/bin/systemctl /run/systemd
+}
+
 for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works_with_mount_all \
 	umount_commits busy_mount_stays busy_mount_becomes_read_only_when_asked_to remount_read_only_and_back bind_mounts_are_views_of_it \
 	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
@@ -357,8 +434,8 @@ for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works
 	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \
 	mount_point_may_have_any_name another_pool_of_that_name_is_not_meant mounts_at_once_start_one_daemon \
 	refused_mount_leaves_no_daemon daemon_keeps_nothing_of_its_starter \
-	dead_mount_says_what_to_do; do
-	export -f "${t?}" options_of in_time pool_of_its_own fails same
+	dead_mount_says_what_to_do pool_that_cannot_start_says_why_in_one_line systemd_starts_the_daemon_where_it_runs; do
+	export -f "${t?}" options_of in_time one_line pool_of_its_own fails same
 	# shellcheck disable=SC2016
 	TEST_NAME=$t run_test with_mount_helpers bash -ec 'cd "$WORK"; "$1"' test "$t"
 done
