@@ -48,11 +48,11 @@ static const char *label_error(int err)
 	case -ENOENT:
 		return "it holds no nvfs pool; mkfs.nvfs makes one";
 	case -EBADMSG:
-		return "both copies of its label are damaged; fsck.nvfs says more";
+		return "both copies of its label are damaged; bring them back from a copy of it";
 	case -EPROTONOSUPPORT:
 		return "it was made by a newer nvfs; update this one";
 	case -ENODATA:
-		return "it is smaller than its label says: the file or device was truncated";
+		return "it is smaller than its label says: it was cut off; bring the whole of it back from a copy";
 	case -ENXIO:
 		return "it is empty; mkfs.nvfs makes a pool";
 	default:

@@ -191,7 +191,9 @@ static int summary(const struct fsck_args *a, const struct check_result *r, int 
 	if (err && !r->found)
 		return EXIT_FAILED;
 	if (err) {
-		printf("%s%sthe check could not go on: %s\n", r->pool, *r->pool ? ": " : "", strerror(-err));
+		/* Of damage the line before tells more than the errno. */
+		printf("%s%sthe check could not go on%s%s\n", r->pool, *r->pool ? ": " : "", err == -EBADMSG ? "" : ": ",
+		       err == -EBADMSG ? "" : strerror(-err));
 		return EXIT_LEFT;
 	}
 	printf("%s: %" PRIu64 " inodes, %" PRIu64 " blocks of data%s: ", r->pool, r->inodes, r->data_blocks,

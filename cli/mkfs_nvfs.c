@@ -160,8 +160,9 @@ static void make_file(struct mkfs_args *a, unsigned i)
 
 	if (rc == -EEXIST)
 		fail(a, "%s exists already; leave out --size to use it as it is, or remove it", path);
-	if (rc == -ENOSPC)
-		fail(a, "there is no room for %s of %s", path, size_text(a->size_bytes, size, sizeof(size)));
+	if (rc == -ENOSPC || rc == -EFBIG)
+		fail(a, "there is no room for %s of %s; a smaller --size may fit (df shows what is free)", path,
+		     size_text(a->size_bytes, size, sizeof(size)));
 	if (rc == -ENOENT)
 		fail(a, "%s: its directory is not there; make it first, with mkdir -p", path);
 	if (rc)
@@ -193,6 +194,16 @@ static void check_device(struct mkfs_args *a, unsigned i)
 		fail(a, "%s: cannot read it: %s", path, strerror(-rc));
 }
 
+static void check_size(struct mkfs_args *a, unsigned i)
+{
+	const uint64_t bytes = device_geometry(a->devices[i])->size_bytes;
+	char has[SIZE_TEXT_MAX], least[SIZE_TEXT_MAX];
+
+	if (bytes < LABEL_DEVICE_MIN_BYTES)
+		fail(a, "%s has %s; each device or file of a pool needs at least %s", a->paths[i],
+		     size_text(bytes, has, sizeof(has)), size_text(LABEL_DEVICE_MIN_BYTES, least, sizeof(least)));
+}
+
 static void open_devices(struct mkfs_args *a)
 {
 	for (unsigned i = 0; i < a->count; i++) {
@@ -200,6 +211,7 @@ static void open_devices(struct mkfs_args *a)
 
 		if (rc)
 			fail(a, "%s: %s", a->paths[i], device_problem(rc));
+		check_size(a, i);
 	}
 }
 

@@ -49,7 +49,7 @@ static json_t *refused(int err, const char *why, const char *what, const char *n
 	if (why[0])
 		return control_refuse(err, "%s", why);
 	if (err == -ENOENT)
-		return control_refuse(err, "there is no subvolume %s", name);
+		return control_refuse(err, "there is no subvolume %s; nvfs subvolume list shows them", name);
 	return control_refuse(err, "subvolume %s cannot be %s: %s", name, what, strerror(-err));
 }
 

@@ -162,7 +162,8 @@ static int claim_pool(struct supervisor *s)
 	if (!err)
 		err = open_socket(s);
 	if (err == -EADDRINUSE)
-		log_error("pool %s is served already: %s answers", s->pool, s->socket_path);
+		log_error("pool %s is served already: %s answers; nvfs pool stop %s ends that", s->pool, s->socket_path,
+			  s->pool);
 	else if (err)
 		log_error("the control socket %s cannot be made: %s", s->socket_path,
 			  strerror(-err));

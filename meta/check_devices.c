@@ -65,13 +65,13 @@ static int read_label(struct check *c, struct device *dev)
 	case 0:
 		break;
 	case -ENOENT:
-		check_note(c, "%s: not a device of nvfs", device_name(dev));
+		check_note(c, "%s: not a device of nvfs; lsblk -f shows which are", device_name(dev));
 		return err;
 	case -ENODATA:
-		check_found(c, false, "%s: the device is smaller than its label says", device_name(dev));
+		check_found(c, false, "%s: the device is smaller than its label says; bring the whole of it back from a copy", device_name(dev));
 		return -EBADMSG;
 	case -EBADMSG:
-		check_found(c, false, "%s: both labels are damaged", device_name(dev));
+		check_found(c, false, "%s: both labels are damaged; bring them back from a copy of the device", device_name(dev));
 		return err;
 	case -EPROTONOSUPPORT:
 		check_note(c, "%s: made by a newer version of nvfs, whose fsck.nvfs is needed",

@@ -193,7 +193,7 @@ static int check_name(struct pool *pool, const char *name, const struct refusal 
 			      "with '.' or '-'", name);
 	r = sysrec_subvol_id(pool->db, name, &id);
 	if (!r)
-		return refuse(ref, -EEXIST, "there is a subvolume %s already", name);
+		return refuse(ref, -EEXIST, "there is a subvolume %s already; take another name, or resize or delete that one", name);
 	return r == -ENOENT ? 0 : failed(ref, r);
 }
 
@@ -347,7 +347,7 @@ static int find(struct pool *pool, const char *name, struct found *out, const st
 	if (!r)
 		r = sysrec_counters(pool->db, out->rec.tree, out->rec.node, &out->counters);
 	if (r == -ENOENT)
-		return refuse(ref, r, "there is no subvolume %s", name);
+		return refuse(ref, r, "there is no subvolume %s; nvfs subvolume list %s shows them", name, pool->label.name);
 	if (r)
 		return failed(ref, r);
 	out->open = subvol_find_open(pool, name);

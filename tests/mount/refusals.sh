@@ -57,9 +57,11 @@ mkfs_refuses_another_pool() {
 }
 
 mkfs_refuses_too_small_a_file() {
-	refused 'small|least' mkfs.nvfs --name tiny --size 1M tiny.img
+	refused 'tiny.img has 1M.*at least 64M' mkfs.nvfs --name tiny --size 1M tiny.img
+	[ ! -e tiny.img ]
+	refused 'no room.*smaller --size' mkfs.nvfs --name tiny --size 1000T tiny.img
 	truncate -s 1M tiny2.img
-	refused 'small|least' mkfs.nvfs --name tiny tiny2.img
+	refused 'tiny2.img has 1M.*at least 64M' mkfs.nvfs --name tiny tiny2.img
 }
 
 mkfs_refuses_bad_names_and_sizes() {
@@ -112,12 +114,12 @@ mount_refuses_a_foreign_file() {
 }
 
 subvolume_refuses_nonsense() {
-	refused 'already' nvfs subvolume create "$POOL:data" --size 1M
+	refused 'already; take another' nvfs subvolume create "$POOL:data" --size 1M
 	refused 'size|room|space|GiB|MiB' nvfs subvolume create "$POOL:huge" --size 100G
 	refused 'name' nvfs subvolume create "$POOL:$(printf 'x%.0s' {1..300})" --size 1M
 	refused 'inodes are more than' nvfs subvolume create "$POOL:many" --size 4K --inodes 9223372036854775807
 	refused 'inodes are more than' nvfs subvolume resize "$POOL:data" --inodes 9223372036854775807
-	refused 'nosuch' nvfs subvolume resize "$POOL:nosuch" --size 1M
+	refused "nosuch; nvfs subvolume list $POOL" nvfs subvolume resize "$POOL:nosuch" --size 1M
 	refused 'nosuch' nvfs subvolume delete "$POOL:nosuch"
 	refused 'mounted' nvfs subvolume delete "$POOL:data"
 	same "$(nvfs subvolume list "$POOL" --json | grep -o '"name": *"[^"]*"' | wc -l)" 1
@@ -355,8 +357,44 @@ truncated_pool_is_refused() {
 	cp --sparse=always "$POOL_FILE" short.img
 	truncate -s 300M short.img
 	unchanged short.img exits_with 1 nvfsd -f "$PWD/short.img"
-	grep -q 'cut off' out
+	grep -q 'cut off.*from a copy' out
+	unchanged short.img refused 'cut off.*from a copy' mount.nvfs "$PWD/short.img:data" "$WORK"
 	rm short.img
+}
+
+newer_format_is_refused() {
+	need python3
+	cp --sparse=always "$POOL_FILE" newer.img
+	python3 - newer.img <<-'END'
+		import os, struct, sys
+		def crc32c(data):
+		    crc = 0xffffffff
+		    for byte in data:
+		        crc ^= byte
+		        for _ in range(8):
+		            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+		    return crc ^ 0xffffffff
+		with open(sys.argv[1], 'r+b') as f:
+		    for at in (0, os.path.getsize(sys.argv[1]) - 65536):
+		        f.seek(at)
+		        label = bytearray(f.read(4096))
+		        assert label[:8] == b'NVFSLBL1' and struct.unpack_from('<H', label, 16) == (1,)
+		        crc, = struct.unpack_from('<I', label, 8)
+		        label[8:12] = bytes(4)
+		        assert crc32c(label) == crc
+		        struct.pack_into('<H', label, 16, 2)
+		        struct.pack_into('<I', label, 8, crc32c(label))
+		        f.seek(at)
+		        f.write(label)
+	END
+	unchanged newer.img refused 'newer nvfs; update' mount.nvfs "$PWD/newer.img:data" "$WORK"
+	unchanged newer.img refused 'newer nvfs; update' nvfs pool start "$PWD/newer.img"
+	unchanged newer.img refused 'format 2.0 is newer.*install' nvfsd -f "$PWD/newer.img"
+	unchanged newer.img refused 'a newer nvfs; --force' mkfs.nvfs --name other newer.img
+	unchanged newer.img exits_with 8 fsck.nvfs -y newer.img
+	grep -q 'made by a newer version' out
+	nvfs debug udev newer.img | grep -qx 'ID_FS_TYPE=nvfs'
+	rm newer.img
 }
 
 damaged_pool_is_not_taken_for_empty() {
@@ -418,7 +456,8 @@ damaged_data_is_an_io_error() {
 }
 
 for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
-	truncated_pool_is_refused damaged_pool_is_not_taken_for_empty damaged_data_is_an_io_error; do
+	truncated_pool_is_refused newer_format_is_refused damaged_pool_is_not_taken_for_empty \
+	damaged_data_is_an_io_error; do
 	run_test $t
 done
 check_pool
