@@ -427,6 +427,24 @@ systemd_starts_the_daemon_where_it_runs() {
 	umount /usr/bin/systemctl /run/systemd
 }
 
+# In directories of its own: the machine's udev, if it has one, sees nothing of it.
+lsblk_knows_a_pool_by_the_udev_rule() {
+	local loop said dir
+	need udevadm losetup lsblk
+	pool_of_its_own udev
+	mkdir -p /etc/udev /run/udev /dev/block /dev/disk
+	for dir in /etc/udev /run/udev /dev/block /dev/disk; do mount -t tmpfs none $dir; done
+	mkdir /etc/udev/rules.d
+	sed "s|\"/[^ \"]*/nvfs debug udev |\"$(command -v nvfs) debug udev |" "$NVFS_BUILDDIR/packaging/60-nvfs.rules" \
+		>/etc/udev/rules.d/60-nvfs.rules
+	loop=$(losetup -f --show "$own_file") || { echo "no loop device"; exit 77; }
+	udevadm test --action=change "/sys/block/${loop#/dev/}" >out 2>&1 || :
+	said=$(lsblk -d -n -o FSTYPE,LABEL,UUID "$loop" | tr -s ' ')
+	losetup -d "$loop"
+	grep -qx 'ID_FS_USAGE=filesystem' out || { tail -40 out; return 1; }
+	same "$said" "nvfs $own $(nvfs debug dump "$own_file" label | sed -nE 's/^ *pool uuid *([0-9a-f-]+)$/\1/p' | head -1)"
+}
+
 for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works_with_mount_all \
 	umount_commits busy_mount_stays busy_mount_becomes_read_only_when_asked_to remount_read_only_and_back bind_mounts_are_views_of_it \
 	remount_changes_what_it_says remount_leaves_other_filesystems_alone \
@@ -434,8 +452,9 @@ for t in type_and_defaults file_as_source options_are_passed_on fstab_line_works
 	umount_works_from_elsewhere umount_leaves_another_namespace_its_mount umount_by_force_needs_no_answer \
 	mount_point_may_have_any_name another_pool_of_that_name_is_not_meant mounts_at_once_start_one_daemon \
 	refused_mount_leaves_no_daemon daemon_keeps_nothing_of_its_starter \
-	dead_mount_says_what_to_do pool_that_cannot_start_says_why_in_one_line systemd_starts_the_daemon_where_it_runs; do
-	export -f "${t?}" options_of in_time one_line pool_of_its_own fails same
+	dead_mount_says_what_to_do pool_that_cannot_start_says_why_in_one_line systemd_starts_the_daemon_where_it_runs \
+	lsblk_knows_a_pool_by_the_udev_rule; do
+	export -f "${t?}" options_of in_time one_line pool_of_its_own fails need same
 	# shellcheck disable=SC2016
 	TEST_NAME=$t run_test with_mount_helpers bash -ec 'cd "$WORK"; "$1"' test "$t"
 done
