@@ -129,10 +129,15 @@ static void reply_count(struct call *c, ssize_t n)
 static void write_run(struct op *op)
 {
 	struct call *c = call_of(op);
+	const struct fuse_write_in *in;
 	ssize_t n = data_write(op, c->ino, c->offset, c->u.data, c->len, c->flags);
 
-	if (n != META_WAIT)
-		reply_count(c, n);
+	if (n == META_WAIT)
+		return;
+	in = request_arg(c->request);
+	if (op->killed_setid && !(in->write_flags & FUSE_WRITE_CACHE))
+		session_attr_changed(c->request->session, c->ino);
+	reply_count(c, n);
 }
 
 bool ops_write(struct session *s, struct request *r)
@@ -194,22 +199,41 @@ bool ops_syncfs(struct session *s, struct request *r)
 	return true;
 }
 
+/*
+ * As with a write, set-id bits do not survive the change of a file by its user. For fallocate and copy_file_range the kernel leaves
+ * that to us without saying whether the caller may keep them (CAP_FSETID): root may.
+ */
+static int kill_setid(struct op *op, struct call *c, uint64_t ino)
+{
+	struct inode_attr attr;
+	int err = attr_get(op, ino, &attr);
+
+	if (err || !(attr.mode & (S_ISUID | S_ISGID)))
+		return err;
+	err = attr_set(op, ino, ATTR_KILL_SUIDGID, &attr, &attr);
+	if (!err)
+		session_attr_changed(c->request->session, ino);
+	return err;
+}
+
 static void kill_setid_run(struct op *op)
 {
 	struct call *c = call_of(op);
-	struct inode_attr attr;
-	int err = attr_get(op, c->ino, &attr);
+	int err = kill_setid(op, c, c->ino);
 
-	if (!err && (attr.mode & (S_ISUID | S_ISGID)))
-		err = attr_set(op, c->ino, ATTR_KILL_SUIDGID, &attr, &attr);
 	if (err != META_WAIT)
 		call_done(c, err);
 }
 
-/*
- * As with a write, set-id bits do not survive the change of a file by its user. For fallocate the kernel leaves that to us
- * without saying whether the caller may keep them (CAP_FSETID): root may.
- */
+/* Now that the file is changed; run ends with its answer. */
+static void kill_setid_then(struct call *c, void (*run)(struct op *op))
+{
+	op_finish(&c->op);
+	call_again(c, run);
+	c->op.session = 0; /* a part of the request: no result of its own */
+	call_run(c);
+}
+
 static void fallocate_run(struct op *op)
 {
 	struct call *c = call_of(op);
@@ -221,10 +245,7 @@ static void fallocate_run(struct op *op)
 		call_done(c, err);
 		return;
 	}
-	op_finish(op);
-	call_again(c, kill_setid_run);
-	op->session = 0; /* a part of the request: no result of its own */
-	call_run(c);
+	kill_setid_then(c, kill_setid_run);
 }
 
 void ops_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
@@ -337,13 +358,28 @@ void ops_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fus
 		call_done(c, -EINVAL);
 }
 
+static void copy_kill_setid_run(struct op *op)
+{
+	struct call *c = call_of(op);
+	int err = kill_setid(op, c, c->ino2);
+
+	if (err != META_WAIT)
+		reply_count(c, err ? err : (ssize_t)c->len);
+}
+
 static void copy_run(struct op *op)
 {
 	struct call *c = call_of(op);
 	ssize_t n = data_copy_range(op, c->ino, c->offset, c->ino2, c->offset2, c->len);
 
-	if (n != META_WAIT)
+	if (n == META_WAIT)
+		return;
+	if (n <= 0 || op->uid == 0) {
 		reply_count(c, n);
+		return;
+	}
+	c->len = (size_t)n;
+	kill_setid_then(c, copy_kill_setid_run);
 }
 
 void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,

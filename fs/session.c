@@ -214,16 +214,26 @@ int session_reply_buf(struct request *r, const void *buf, size_t len)
 	return session_reply(r, 0, &iov, len ? 1 : 0);
 }
 
-void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64_t length)
+/* offset -1: attributes only. */
+static void notify_inval(struct session *s, uint64_t ino, int64_t offset, int64_t length, const char *what)
 {
-	struct fuse_notify_inval_inode_out out = { .ino = ino, .off = (int64_t)offset, .len = (int64_t)length };
+	struct fuse_notify_inval_inode_out out = { .ino = ino, .off = offset, .len = length };
 	struct fuse_out_header head = { .len = sizeof(head) + sizeof(out), .error = FUSE_NOTIFY_INVAL_INODE };
 	struct iovec iov[2] = { { &head, sizeof(head) }, { &out, sizeof(out) } };
 
 	/* ENOENT: the kernel has nothing of the file; the others are those of an end. */
 	if (writev(s->fd, iov, 2) < 0 && errno != ENOENT && errno != ENODEV && errno != ECONNABORTED && errno != ENOTCONN)
-		log_warn("%s: inode %llu: the kernel did not write back: %s", s->name, (unsigned long long)ino,
-			 strerror(errno));
+		log_warn("%s: inode %llu: the kernel did not %s: %s", s->name, (unsigned long long)ino, what, strerror(errno));
+}
+
+void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64_t length)
+{
+	notify_inval(s, ino, (int64_t)offset, (int64_t)length, "write back");
+}
+
+void session_attr_changed(struct session *s, uint64_t ino)
+{
+	notify_inval(s, ino, -1, 0, "forget attributes");
 }
 
 void session_reply_none(struct request *r)

@@ -102,6 +102,13 @@ int session_reply_buf(struct request *r, const void *buf, size_t len);
  */
 void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64_t length);
 
+/*
+ * A request took away what its answer cannot say (set-id bits): the kernel is to ask for the attributes again, before it shows them or
+ * executes the file. Before that answer, so that the caller's reference keeps the inode from being on its way out, which would be waited
+ * for; so not for what the kernel writes back by itself. Any thread.
+ */
+void session_attr_changed(struct session *s, uint64_t ino);
+
 /* A request without an answer (FORGET) was handled. */
 void session_reply_none(struct request *r);
 

@@ -87,6 +87,7 @@ int attr_kill_privs(struct op *op, struct inode *inode)
 {
 	const uint32_t session = op->session;
 	struct change c;
+	bool kills;
 	int r;
 
 	if (!has_privs(inode))
@@ -95,12 +96,14 @@ int attr_kill_privs(struct op *op, struct inode *inode)
 	r = drop_capability(op, &c, inode);
 	if (r)
 		return r;
+	kills = without_privs(inode->rec.mode) != inode->rec.mode;
 	change_inode(&c, inode)->mode = without_privs(inode->rec.mode);
 	change_inode(&c, inode)->ctime = change_now(&c);
 	/* Part of a write, which is replayed as a whole and leaves no result. */
 	op->session = 0;
 	r = change_write(&c, 0, false);
 	op->session = session;
+	op->killed_setid |= !r && kills;
 	return r;
 }
 

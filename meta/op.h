@@ -46,6 +46,9 @@ struct op {
 	uint16_t slot;     /* request slot of the session */
 	uint64_t unique;
 
+	/* Of meta/, for the caller: set-id bits of the file were taken away, which no answer to a write can say. */
+	bool killed_setid;
+
 	/* Belong to the functions of meta/; zero at the start. */
 	int stage;
 	int error;              /* of an input */

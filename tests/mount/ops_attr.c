@@ -208,9 +208,14 @@ static void chown_clears_setid(struct t *t)
 	ops_see_stat(t, "f");
 }
 
-/* Runs one writing step as an ordinary user on a 06777 file and leaves its mode. */
+/*
+ * Runs one writing step as an ordinary user on a 06777 file and leaves its mode: first as who asks for nothing else sees it, and as
+ * execve(2) does, who does not ask at all.
+ */
 static long mode_after(struct t *t, const char *path, int (*step)(const char *path))
 {
+	struct statx sx;
+
 	ops_make(t, path, 10000, 1);
 	if (ops_is_root(t)) {
 		OK(chown(path, OPS_USER, OPS_GROUP));
@@ -222,6 +227,8 @@ static long mode_after(struct t *t, const char *path, int (*step)(const char *pa
 	OK(step(path));
 	if (ops_is_root(t))
 		ops_become_root(t);
+	OK(statx(AT_FDCWD, path, 0, STATX_MODE, &sx));
+	TRUE((sx.stx_mode & 07777) == ops_mode(path));
 	return ops_mode(path);
 }
 
@@ -296,6 +303,22 @@ static void setid_after_truncate(struct t *t)
 static void setid_after_fallocate(struct t *t)
 {
 	RET(0777, mode_after(t, "fallocate", do_fallocate));
+}
+
+static int do_copy(const char *path)
+{
+	int in = open("source", O_CREAT | O_RDWR, 0600), out = open(path, O_WRONLY);
+	off_t from = 0, to = 0;
+
+	return in < 0 || out < 0 || write(in, "0123456789", 10) != 10 ||
+			       copy_file_range(in, &from, out, &to, 10, 0) != 10 || close(in) ?
+		       -1 :
+		       close(out);
+}
+
+static void setid_after_copy(struct t *t)
+{
+	RET(0777, mode_after(t, "copy", do_copy));
 }
 
 static void setid_kept_for_root(struct t *t)
@@ -516,6 +539,7 @@ const struct op_case ops_attr[] = {
 	{"setid_after_direct_write", setid_after_direct_write, 0},
 	{"setid_after_truncate", setid_after_truncate, 0},
 	{"setid_after_fallocate", setid_after_fallocate, 0},
+	{"setid_after_copy", setid_after_copy, 0},
 	{"setid_kept_for_root", setid_kept_for_root, OPS_ROOT},
 	{"size_and_blocks", size_and_blocks, 0},
 	{"blocks_before_sync", blocks_before_sync, 0},
