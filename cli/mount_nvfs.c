@@ -132,6 +132,8 @@ static void take_options(char *list, struct mount_args *a)
 		take_option(opt, a);
 }
 
+static const char usage_text[] = "usage: mount -t nvfs [-o OPTIONS] POOL|DEVICE|FILE[:SUBVOLUME] DIRECTORY";
+
 static void parse_args(int argc, char **argv, struct mount_args *a)
 {
 	int c;
@@ -153,12 +155,15 @@ static void parse_args(int argc, char **argv, struct mount_args *a)
 		case 'V':
 			puts("mount.nvfs " PACKAGE_VERSION);
 			exit(0);
+		case 'h':
+			puts(usage_text);
+			exit(0);
 		default:
-			die(EX_USAGE_, "usage: mount -t nvfs [-o OPTIONS] POOL|DEVICE|FILE[:SUBVOLUME] DIRECTORY");
+			die(EX_USAGE_, "%s", usage_text);
 		}
 	}
 	if (argc - optind != 2)
-		die(EX_USAGE_, "usage: mount -t nvfs [-o OPTIONS] POOL|DEVICE|FILE[:SUBVOLUME] DIRECTORY");
+		die(EX_USAGE_, "%s", usage_text);
 	a->source = argv[optind];
 	a->dir = argv[optind + 1];
 }

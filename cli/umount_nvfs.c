@@ -32,6 +32,8 @@ struct umount_args {
 	bool remount_ro;
 };
 
+static const char usage_text[] = "usage: umount.fuse.nvfs DIRECTORY [-flnrv]";
+
 static void parse_args(int argc, char **argv, struct umount_args *a)
 {
 	int c;
@@ -53,12 +55,15 @@ static void parse_args(int argc, char **argv, struct umount_args *a)
 		case 'V':
 			puts("umount.fuse.nvfs " PACKAGE_VERSION);
 			exit(0);
+		case 'h':
+			puts(usage_text);
+			exit(0);
 		default:
-			die(EX_USAGE_, "usage: umount.fuse.nvfs DIRECTORY [-flnrv]");
+			die(EX_USAGE_, "%s", usage_text);
 		}
 	}
 	if (argc - optind != 1)
-		die(EX_USAGE_, "usage: umount.fuse.nvfs DIRECTORY [-flnrv]");
+		die(EX_USAGE_, "%s", usage_text);
 	a->dir = argv[optind];
 }
 

@@ -218,6 +218,8 @@ options_of_other_commands_are_refused() {
 	refused 'exclude' fsck.nvfs -n -y x.img
 	refused 'no device' fsck.nvfs
 	refused 'usage' mount.nvfs -Z a b
+	mount.nvfs -h | grep -q '^usage: mount -t nvfs'
+	umount.fuse.nvfs -h | grep -q '^usage: umount.fuse.nvfs'
 }
 
 # It would have meant the whole pool.
@@ -300,6 +302,23 @@ second_daemon_is_refused() {
 	echo x >"$MNT_data/still-works"
 }
 
+# One after the other, on a pool like its own.
+commands_that_quickstart_suggests_work() {
+	local pool=$POOL-guide subvolume=work size claim commands line
+	eval "$(grep -x 'size=[0-9]*G claim=[0-9]*G' "$NVFS_SRCDIR/packaging/quickstart")"
+	truncate -s "$size" guide.img
+	mkfs.nvfs --quiet --name "$pool" guide.img
+	nvfs pool start ./guide.img
+	nvfs subvolume create "$pool:$subvolume" --size "$claim"
+	commands=$(sed -nE 's/^[A-Z][^:]*: +(nvfs .*)/\1/p' "$NVFS_SRCDIR/packaging/quickstart")
+	same "$(grep -c . <<<"$commands")" 3
+	while read -r line; do
+		eval "$line"
+	done <<<"$commands"
+	nvfs pool stop "$pool"
+	rm guide.img
+}
+
 for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refuses_another_pool \
 	mkfs_refuses_too_small_a_file mkfs_refuses_bad_names_and_sizes \
 	mkfs_refuses_what_is_not_there mount_refuses_an_unknown_subvolume \
@@ -309,7 +328,7 @@ for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refus
 	the_same_pool_by_a_loop_device_is_refused pool_start_refuses_what_is_not_there half_an_answer_is_an_error \
 	options_of_other_commands_are_refused names_that_cannot_be_are_refused answers_are_json_when_asked_for \
 	files_of_this_directory_are_found copies_of_members_are_not_guessed_at pools_that_may_not_be_asked_are_named \
-	second_daemon_is_refused; do
+	second_daemon_is_refused commands_that_quickstart_suggests_work; do
 	run_test $t
 done
 
