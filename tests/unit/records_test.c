@@ -696,7 +696,7 @@ static size_t value_of_counters(void *v)
 
 static size_t value_of_tenant(void *v)
 {
-	return tenant_rec_encode(&(struct tenant_rec){ .name = "t", .name_len = 1, .limits = { 1, 0, 3 } }, v);
+	return tenant_rec_encode(&(struct tenant_rec){ .name = "t", .name_len = 1, .limits = { 1, 0, 3, 0, 0, 0, 0, 0, 0 } }, v);
 }
 
 static size_t value_of_result(void *v)
