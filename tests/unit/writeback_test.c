@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "io/log.h"
 #include "meta/data_internal.h"
@@ -532,6 +533,47 @@ static void add(Suite *suite, const char *name, const TTest *test, int times)
 	suite_add_tcase(suite, tcase);
 }
 
+/* ---- A sync of what is removed meanwhile ---- */
+
+struct late_sync {
+	struct reactor_timer timer;
+	struct rig *rig;
+	struct rig_call call;
+};
+
+static void begin_sync(struct reactor *r, struct reactor_timer *timer)
+{
+	struct late_sync *s = (struct late_sync *)((char *)timer - offsetof(struct late_sync, timer));
+
+	(void)r;
+	rig_start_fsync(s->rig, &s->call, INO_ROOT);
+}
+
+/*
+ * The reaper takes a dirty file away after a sync began to wait for it and before its cycle begins: both timers have expired, so the
+ * reaper's turn comes first. Nobody else would tell the sync.
+ */
+START_TEST(sync_of_what_is_removed_meanwhile)
+{
+	uint8_t buf[3 * 4096] = { 1 };
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	for (unsigned i = 0; i < 3; i++) {
+		struct late_sync s = { .timer.fn = begin_sync, .rig = &rig };
+		uint64_t ino = rig_create(&rig, "a");
+
+		ck_assert_int_eq(rig_write(&rig, ino, 0, buf, sizeof(buf), 0), sizeof(buf));
+		rig_unlink(&rig, "a");
+		rig_forget(&rig, ino);
+		reactor_timer_add(rig.reactor, &s.timer, monotonic_now_ns() + 50000000);
+		usleep(60000);
+		ck_assert_int_eq(rig_wait(&rig, &s.call), 0);
+	}
+	rig_free(&rig);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("writeback");
@@ -545,5 +587,6 @@ int main(void)
 	add(suite, "full", full_pool_can_be_overwritten, 1);
 	add(suite, "takeup", dirty_blocks_are_taken_up, 2);
 	add(suite, "truncation", cut_hides_and_is_reaped, 2);
+	add(suite, "removed", sync_of_what_is_removed_meanwhile, 1);
 	return unit_run_suite(suite);
 }
