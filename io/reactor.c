@@ -443,11 +443,22 @@ static int ring_sleep(struct reactor *r, uint64_t until_ns)
 	return rc < 0 ? rc : 0;
 }
 
-static int reactor_sleep(struct reactor *r, uint64_t until_ns)
+static uint64_t reactor_wait_until(struct reactor *r, uint64_t limit_ns)
+{
+	uint64_t deadline = reactor_next_deadline(r);
+
+	return deadline < limit_ns ? deadline : limit_ns;
+}
+
+static int reactor_sleep(struct reactor *r, uint64_t limit_ns)
 {
 	struct reactor_msg *expected = NULL;
+	uint64_t until_ns = reactor_wait_until(r, limit_ns);
 	int rc;
 
+	/* A source that was asked while we spun may have deferred something, and still have done no work. */
+	if (r->deferred.head)
+		return 0;
 	reactor_arm_wake(r);
 	reactor_arm_sources(r);
 	reactor_prepare_polls(r);
@@ -464,11 +475,9 @@ static int reactor_sleep(struct reactor *r, uint64_t until_ns)
 /* Nothing was done in this step: wait for something, until limit_ns at the latest. */
 static int reactor_idle(struct reactor *r, uint64_t limit_ns)
 {
-	uint64_t since = monotonic_now_ns(), until = reactor_next_deadline(r);
+	uint64_t since = monotonic_now_ns(), until = reactor_wait_until(r, limit_ns);
 	int rc;
 
-	if (limit_ns < until)
-		until = limit_ns;
 	/* What the last step prepared must be under way while we spin. */
 	rc = reactor_flush(r);
 	if (rc || until <= since || reactor_has_work(r, since))
@@ -479,7 +488,7 @@ static int reactor_idle(struct reactor *r, uint64_t limit_ns)
 	 * at the work itself, can tell.
 	 */
 	if (ring_wants_entry(r) || !reactor_spin(r, since, until))
-		rc = reactor_sleep(r, until);
+		rc = reactor_sleep(r, limit_ns);
 	spin_woken(&r->spin, monotonic_now_ns() - since);
 	return rc;
 }

@@ -171,7 +171,8 @@ struct reactor_source {
 	/*
 	 * Do a bounded amount of work (a few dozen requests) and return
 	 * whether there was any: true keeps the reactor awake. Called again in
-	 * the next iteration whatever it says. May remove the source.
+	 * the next iteration whatever it says. May remove the source, set timers
+	 * and defer messages, also where it says false.
 	 */
 	bool (*poll)(struct reactor *r, struct reactor_source *s);
 	int fd;          /* what to wait for when asleep; -1: polled only while awake */

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -547,6 +548,103 @@ START_TEST(idle_reactor_uses_no_cpu)
 }
 END_TEST
 
+/*
+ * What a source leaves behind when it says that it did nothing, such as the end of its session. It does so in the last
+ * look around before a sleep: after many short pauses the reactor spins, and the source takes longer than any spin.
+ */
+struct leaving {
+	struct reactor_source s;
+	struct reactor_timer pause; /* keeps the pauses short for a while */
+	struct reactor_msg again, left;
+	struct reactor_timer later;
+	bool by_timer;
+	unsigned pauses;
+	uint64_t iteration;
+	_Atomic bool posted, done;
+};
+
+static void short_pause(struct reactor *r, struct reactor_timer *t)
+{
+	struct leaving *l = (struct leaving *)((char *)t - offsetof(struct leaving, pause));
+
+	if (--l->pauses)
+		reactor_timer_add(r, t, reactor_now_ns(r) + 20000);
+}
+
+static void pauses_again(struct reactor *r, struct reactor_msg *msg)
+{
+	struct leaving *l = (struct leaving *)((char *)msg - offsetof(struct leaving, again));
+
+	atomic_store(&l->posted, false);
+	if (l->pauses)
+		return;
+	l->pauses = 200;
+	reactor_timer_add(r, &l->pause, 0);
+}
+
+static void what_was_left(struct reactor *r, struct reactor_msg *msg)
+{
+	(void)msg;
+	reactor_stop(r);
+}
+
+static void what_was_left_for_later(struct reactor *r, struct reactor_timer *t)
+{
+	(void)t;
+	reactor_stop(r);
+}
+
+static bool leave_in_a_spin(struct reactor *r, struct reactor_source *s)
+{
+	struct leaving *l = (struct leaving *)s;
+	struct reactor_stats stats;
+	bool spinning;
+
+	reactor_stats(r, &stats);
+	spinning = stats.iterations == l->iteration;
+	l->iteration = stats.iterations;
+	if (!spinning || l->pauses || atomic_load(&l->done))
+		return false;
+	atomic_store(&l->done, true);
+	usleep(5000);
+	if (l->by_timer)
+		reactor_timer_add(r, &l->later, monotonic_now_ns() + MS);
+	else
+		reactor_defer(r, &l->left);
+	return false;
+}
+
+static void leave_something(bool by_timer)
+{
+	struct leaving l = { .s = { .poll = leave_in_a_spin, .fd = -1 },
+			     .pause.fn = short_pause,
+			     .again.fn = pauses_again,
+			     .left.fn = what_was_left,
+			     .later.fn = what_was_left_for_later,
+			     .by_timer = by_timer };
+	struct reactor_options opts = { .spin_max_us = 1000 };
+	struct reactor *r;
+
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	ck_assert_int_eq(reactor_source_add(r, &l.s), 0);
+	ck_assert_int_eq(reactor_start_thread(r, "leaving"), 0);
+	/* Busy machines have pauses that are not short: other chances. */
+	while (!atomic_load(&l.done)) {
+		if (!atomic_exchange(&l.posted, true))
+			reactor_post(r, &l.again);
+		usleep(10000);
+	}
+	ck_assert_int_eq(reactor_join(r), 0);
+	reactor_destroy(r);
+}
+
+START_TEST(what_a_source_left_in_a_spin_is_not_slept_on)
+{
+	leave_something(false);
+	leave_something(true);
+}
+END_TEST
+
 int main(void)
 {
 	struct reactor *r;
@@ -560,5 +658,6 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, idle_reactor_uses_no_cpu, NULL);
+			source_wakes_a_sleeping_reactor, idle_reactor_uses_no_cpu,
+			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }
