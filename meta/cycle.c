@@ -536,5 +536,5 @@ void cycle_end(struct cycle *c, int error)
 	file_move(f, error ? FILE_FAILED : f->since ? FILE_DIRTY : FILE_CLEAN);
 	free(c->chunks);
 	free(c);
-	writeback_cycle_ended(d);
+	writeback_progress(d);
 }

@@ -436,7 +436,7 @@ void put_destroy(struct data *d);
 /* Start cycles of dirty files. */
 void writeback_kick(struct data *d);   /* as room and time ask for it */
 void writeback_flush(struct data *d, uint64_t moment); /* everything accepted up to then */
-void writeback_cycle_ended(struct data *d);
+void writeback_progress(struct data *d); /* a cycle has ended, or a file needs none any more: tells who waits */
 
 /* Note what an earlier worker left for writeback_takeup(). 0 or -ENOMEM. */
 int takeup_find(struct data *d);

@@ -68,7 +68,10 @@ static int drop_settle(struct op *op, struct file *f)
 	if (f->changed || f->charged != f->put_mapped + f->put_inline)
 		return drop_put(op, f);
 	f->since = 0;
-	file_move(f, FILE_CLEAN);
+	if (f->list != FILE_CLEAN) {
+		file_move(f, FILE_CLEAN);
+		writeback_progress(f->data);
+	}
 	return 0;
 }
 

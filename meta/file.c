@@ -145,10 +145,8 @@ void file_move(struct file *f, enum file_list to)
 		DL_APPEND(d->lists[to], f);
 	d->running += (to == FILE_RUNNING) - (from == FILE_RUNNING);
 	f->list = to;
-	if (to != FILE_CLEAN)
-		return;
-	op_wake_all(&d->sync_waiters); /* removed before its cycle began, perhaps: nobody else would */
-	inode_unpin(f->inode);
+	if (to == FILE_CLEAN)
+		inode_unpin(f->inode);
 }
 
 uint64_t file_changed(struct file *f)

@@ -67,7 +67,7 @@ void writeback_flush(struct data *d, uint64_t moment)
 	writeback_kick(d);
 }
 
-void writeback_cycle_ended(struct data *d)
+void writeback_progress(struct data *d)
 {
 	op_wake_all(&d->sync_waiters);
 	if (d->room_waiters.head && !d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING])
