@@ -435,7 +435,11 @@ int metafs_seal(struct metafs *mf)
 	mf->changes++;
 	freeze(mf);
 	pthread_mutex_unlock(&mf->lock);
-	return mf_table_switch(mf, mf->generation + 1);
+	err = mf_table_switch(mf, mf->generation + 1);
+	if (err)
+		log_warn("metafs of pool %s: where its logs end could not be noted (%s): until the next clean stop damage to their last "
+			 "blocks looks like a power cut", mf->labels[0].name, strerror(-err));
+	return err;
 }
 
 void metafs_close(struct metafs *mf)
