@@ -499,10 +499,12 @@ int db_verify_tables(struct db *db, db_verified_fn fn, void *arg)
 	const int n = rocksdb_livefiles_count(files);
 	int err = 0;
 
-	for (int i = 0; i < n && err != -ENOMEM; i++) {
+	for (int i = 0; i < n; i++) {
 		const char *name = rocksdb_livefiles_name(files, i);
 
 		err = env_verify_table(db->path, name);
+		if (err == -ENOMEM)
+			break;
 		/* A compaction has put its records into another one, which was checked when it was written. */
 		fn(arg, name + (*name == '/'), i + 1, n, err == -ENOENT ? 0 : err);
 	}
