@@ -360,6 +360,39 @@ START_TEST(written_data_is_flushed_ahead)
 }
 END_TEST
 
+static uint64_t writes(const struct rig *rig)
+{
+	struct device_health health;
+
+	device_health(rig->dev[0], &health);
+	return health.writes;
+}
+
+/* An fsync says so itself: the flush comes while nobody makes its batch, and so before its ticket. */
+START_TEST(an_fsync_has_its_data_flushed_ahead)
+{
+	uint8_t buf[4 * 4096] = { 1 };
+	struct rig_call fsync = { 0 };
+	uint64_t ino, written, flushed;
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	ino = rig_create(&rig, "a");
+	ck_assert_int_eq(rig_write(&rig, ino, 0, buf, sizeof(buf), 0), sizeof(buf));
+	written = writes(&rig);
+	flushed = flushes(&rig);
+	rig_start_fsync(&rig, &fsync, ino);
+	while (writes(&rig) == written)
+		rig_turn(&rig, 1);
+	ck_assert_int_eq(fsync.op.stage, STAGE_PUT);
+	while (flushes(&rig) == flushed)
+		usleep(100);
+	ck_assert_int_eq(rig_wait(&rig, &fsync), 0);
+	ck_assert_uint_eq(flushes(&rig), flushed + 1);
+	rig_free(&rig);
+}
+END_TEST
+
 /* What a flush ahead lost, no later one brings back. */
 START_TEST(an_error_ahead_is_final)
 {
@@ -381,5 +414,6 @@ int main(void)
 {
 	return unit_run("commit", operands_count_after_the_sync, operands_put_meanwhile_wait_for_the_next,
 			those_who_ask_meanwhile_share_one, an_answer_survives_a_power_cut, a_reactor_gets_its_answer_itself,
-			an_error_is_final, written_data_is_flushed_ahead, an_error_ahead_is_final, NULL);
+			an_error_is_final, written_data_is_flushed_ahead, an_fsync_has_its_data_flushed_ahead,
+			an_error_ahead_is_final, NULL);
 }
