@@ -208,6 +208,9 @@ static int summary(const struct fsck_args *a, const struct check_result *r, int 
 		return EXIT_REPAIRED;
 	if (!a->repair)
 		printf("%s: fsck.nvfs -y repairs what can be computed\n", r->pool);
+	else
+		printf("%s: what is left cannot be computed: copy what can be read to another pool, or bring the devices back from a "
+		       "copy\n", r->pool);
 	return EXIT_LEFT;
 }
 

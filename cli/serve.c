@@ -298,14 +298,15 @@ static int check_identity(struct client *c, const struct pool_ref *ref, char *wh
 /* By its name it can be started only when a file says where it is. */
 static void say_not_served(const struct pool_ref *ref, char *why, size_t why_len)
 {
+	const char *what = ref->pool;
 	char path[PATH_MAX];
 
 	poolconf_path(ref->pool, path, sizeof(path));
-	if (ref->devices || access(path, F_OK))
-		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool,
-			 ref->devices ? ref->devices[0] : "DEVICE|FILE");
-	else
-		snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool, ref->pool);
+	if (ref->devices)
+		what = ref->devices[0];
+	else if (access(path, F_OK))
+		what = "DEVICE|FILE";
+	snprintf(why, why_len, "nobody serves the pool %s; start it with: nvfs pool start %s", ref->pool, what);
 }
 
 int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len)
