@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How long a thread without work busy-polls before it sleeps; of that thread only. */
+/* How long a thread without work busy-polls before it sleeps. Of one thread, or under a lock of the caller's. */
 #ifndef NVFS_IO_SPIN_H
 #define NVFS_IO_SPIN_H
 
