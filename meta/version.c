@@ -283,22 +283,30 @@ static size_t prefix_end(const uint8_t *prefix, size_t len, uint8_t *end)
 	return len;
 }
 
+/* A key without its node. */
+struct place {
+	size_t len; /* 0: none */
+	uint8_t key[KEY_MAX];
+};
+
 /*
  * Visible records from `start`; or, with `past`, those after that record. fn's result ends it. 0 at the
- * end, -EAGAIN when a block is not in memory.
+ * end, -EAGAIN when a block is not in memory. *done: the last one that it came to.
  */
-static int range_each(const struct range *rg, const uint8_t *start, size_t start_len, bool past, each_fn fn, void *arg)
+static int range_each(const struct range *rg, const uint8_t *start, size_t start_len, bool past, each_fn fn, void *arg,
+		      struct place *done)
 {
-	uint8_t end[KEY_MAX], done[KEY_MAX];
-	size_t end_len = prefix_end(rg->prefix, rg->prefix_len, end), done_len = 0, len, value_len;
+	uint8_t end[KEY_MAX];
+	size_t end_len = prefix_end(rg->prefix, rg->prefix_len, end), len, value_len;
 	cleanup_db_iter struct db_iter *iter =
 		db_iter_new(rg->db, rg->cf, rg->prefix, rg->prefix_len, end_len ? end : NULL, end_len, rg->flags);
 
+	done->len = 0;
 	if (!iter)
 		return -ENOMEM;
 	if (past) {
-		memcpy(done, start, start_len);
-		done_len = start_len;
+		memcpy(done->key, start, start_len);
+		done->len = start_len;
 	}
 	for (db_iter_seek(iter, start, start_len); db_iter_valid(iter); db_iter_next(iter)) {
 		const uint8_t *key = db_iter_key(iter, &len);
@@ -307,16 +315,16 @@ static int range_each(const struct range *rg, const uint8_t *start, size_t start
 
 		if (len < rg->prefix_len + NODE_BYTES)
 			return -EIO;
-		if (len - NODE_BYTES == done_len && !memcmp(key, done, done_len))
+		if (len - NODE_BYTES == done->len && !memcmp(key, done->key, done->len))
 			continue; /* older versions of what was seen */
 		if (!is_ancestor(rg->nodes, rg->nodes_count, node_of_key(key, len)))
 			continue;
-		done_len = len - NODE_BYTES;
-		memcpy(done, key, done_len);
+		done->len = len - NODE_BYTES;
+		memcpy(done->key, key, done->len);
 		value = db_iter_value(iter, &value_len);
 		if (rg->cf == DB_NS && is_whiteout(value, value_len))
 			continue;
-		r = fn(arg, key, done_len, node_of_key(key, len), value, value_len);
+		r = fn(arg, key, done->len, node_of_key(key, len), value, value_len);
 		if (r)
 			return r;
 	}
@@ -337,6 +345,7 @@ struct range_input {
 	size_t last;         /* where the last one begins */
 	size_t target;       /* bytes to read up to */
 	unsigned record_target;
+	struct place warm;   /* not to be used, only to be in the block cache: what comes after this */
 	unsigned nodes_count;
 	uint32_t *nodes;
 	size_t prefix_len;
@@ -375,7 +384,19 @@ static int collect(void *arg, const uint8_t *key, size_t key_len, uint32_t from,
 	return 0;
 }
 
-/* Read on after what the input has. */
+/* Count only. */
+static int pass_by(void *arg, const uint8_t *key, size_t key_len, uint32_t from, const void *value, size_t value_len)
+{
+	struct range_input *rg = arg;
+
+	(void)key;
+	(void)from;
+	(void)value;
+	rg->used += key_len + value_len;
+	return rg->used > RANGE_BYTES || ++rg->records > RANGE_RECORDS ? RANGE_FULL : 0;
+}
+
+/* Read on after what the input has, or only into the block cache. */
 static void range_fetch(struct op_input *in)
 {
 	struct range_input *rg = (struct range_input *)in;
@@ -385,8 +406,14 @@ static void range_fetch(struct op_input *in)
 	};
 	uint8_t from[KEY_MAX];
 	size_t from_len = rg->start_len;
+	struct place done;
 	int r;
 
+	if (rg->warm.len) {
+		r = range_each(&range, rg->warm.key, rg->warm.len, true, pass_by, rg, &done);
+		rg->result = r < 0 ? r : 0;
+		return;
+	}
 	rg->target = rg->used + RANGE_BYTES;
 	rg->record_target = rg->records + RANGE_RECORDS;
 	if (rg->records) {
@@ -397,7 +424,7 @@ static void range_fetch(struct op_input *in)
 	} else {
 		memcpy(from, rg->key + rg->prefix_len, from_len);
 	}
-	r = range_each(&range, from, from_len, rg->records > 0, collect, rg);
+	r = range_each(&range, from, from_len, rg->records > 0, collect, rg, &done);
 	rg->result = r == RANGE_FULL ? 0 : r == 0 ? 1 : r;
 }
 
@@ -410,6 +437,7 @@ static void range_clear(struct op_input *in)
 	rg->used = rg->room = rg->last = 0;
 	rg->records = 0;
 	rg->result = 0;
+	rg->warm.len = 0;
 }
 
 static struct range_input *range_input_new(struct op *op, enum db_cf cf, const uint8_t *id, size_t prefix_len,
@@ -456,6 +484,10 @@ static int range_replay(const struct range_input *rg, each_fn fn, void *arg, con
 	return rg->result < 0 ? -1 : rg->result;
 }
 
+/*
+ * What a worker read is good while nothing was written since. Where others write all the time it never is, and then it is the block cache
+ * that counts: the op reads there, and has a worker bring in what comes after the last record that it came to.
+ */
 int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t prefix_len, const uint8_t *start, size_t start_len,
 		 int (*fn)(void *arg, const uint8_t *key, size_t key_len, uint32_t from, const void *value, size_t value_len), void *arg)
 {
@@ -466,6 +498,8 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	const struct range_record *last = NULL;
 	struct range_input *rg = NULL;
 	uint8_t id[2 * KEY_MAX];
+	struct place warmed = { 0 }, done;
+	bool stale = false;
 	int r = gather_settle_range(op, cf, prefix, prefix_len);
 
 	if (r)
@@ -478,17 +512,29 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	memcpy(id + prefix_len, start, start_len);
 	if (op->inputs)
 		rg = (struct range_input *)op_input_find(op, OP_INPUT_RANGE, cf, id, prefix_len + start_len);
-	if (rg && !op_input_fresh(op, &rg->in))
+	if (rg && rg->in.running)
+		return op_input_start(op, &rg->in);
+	if (rg && rg->warm.len && rg->result < 0)
+		return rg->result;
+	if (rg && (rg->warm.len || !op_input_fresh(op, &rg->in))) {
+		stale = true;
+		warmed = rg->warm;
 		op_input_reset(op, &rg->in);
-	else if (rg && range_replay(rg, fn, arg, &last, &r))
+	} else if (rg && range_replay(rg, fn, arg, &last, &r)) {
 		return r;
+	}
 	if (last)
-		r = range_each(&range, last->bytes, last->key_len, true, fn, arg);
+		r = range_each(&range, last->bytes, last->key_len, true, fn, arg, &done);
 	else
-		r = range_each(&range, start, start_len, false, fn, arg);
+		r = range_each(&range, start, start_len, false, fn, arg, &done);
 	if (r != -EAGAIN)
 		return r;
 	if (!rg)
 		rg = range_input_new(op, cf, id, prefix_len, start_len);
-	return rg ? op_input_start(op, &rg->in) : -ENOMEM;
+	if (!rg)
+		return -ENOMEM;
+	/* Not further than what was warmed last: the cache does not hold it. */
+	if (stale && !(warmed.len == done.len && !memcmp(warmed.key, done.key, done.len)))
+		rg->warm = done;
+	return op_input_start(op, &rg->in);
 }

@@ -350,6 +350,65 @@ START_TEST(versions)
 }
 END_TEST
 
+/* ---- a range that is not in memory, where somebody writes all the time ---- */
+
+#define RANGE_INO 5u
+#define RANGE_SIZE 2500u
+
+struct walk {
+	unsigned seen, runs;
+};
+
+static int walk_one(void *arg, const uint8_t *key, size_t key_len, uint32_t from, const void *value, size_t len)
+{
+	struct walk *w = arg;
+
+	(void)from;
+	ck_assert_uint_eq(len, 300);
+	ck_assert_uint_eq(key[key_len - 1], ((const uint8_t *)value)[0]);
+	w->seen++;
+	return 0;
+}
+
+static int64_t walk_range(struct op *op, void *arg)
+{
+	struct walk *w = arg;
+	uint8_t prefix[KEY_MAX];
+	int r;
+
+	w->seen = 0;
+	r = version_each(op, DB_NS, prefix, key_ns_prefix(prefix, TREE, RANGE_INO, REC_DIRENT), NULL, 0, walk_one, w);
+	if (r == META_WAIT)
+		fx.sv->epoch++; /* what a worker reads now is old when it is there */
+	ck_assert_uint_lt(++w->runs, 100);
+	return r;
+}
+
+static void range_records(bool there)
+{
+	for (unsigned i = 1; i <= RANGE_SIZE; i++) {
+		uint8_t key[KEY_MAX], value[300];
+		size_t len = key_dirent(key, TREE, RANGE_INO, i, fx.sv->node);
+
+		memset(value, (int)(i & 0xff), sizeof(value));
+		write_one(DB_NS, key, len, there ? value : NULL, sizeof(value));
+	}
+}
+
+START_TEST(cold_range_beside_writers)
+{
+	struct walk w = { 0 };
+
+	range_records(true);
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	ck_assert_int_eq(run_op(&fx, walk_range, &w), 0);
+	ck_assert_uint_eq(w.seen, RANGE_SIZE);
+	ck_assert_uint_gt(w.runs, 4); /* it was not in memory */
+	range_records(false);
+}
+END_TEST
+
 /* ---- a crowd ---- */
 
 #define CROWD 48u
@@ -554,6 +613,7 @@ int main(void)
 	tcase_add_test(tcase, free_places_are_taken);
 	tcase_add_test(tcase, too_many_collisions);
 	tcase_add_test(tcase, versions);
+	tcase_add_test(tcase, cold_range_beside_writers);
 	tcase_add_test(tcase, crowd_of_cold_readers_and_writers);
 	tcase_add_test(tcase, results);
 	tcase_add_test(tcase, orphan_with_damaged_map);
