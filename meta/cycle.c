@@ -6,6 +6,9 @@
  * dirty without a gap, so that a sequential writer's file lies in long runs. With compression a piece is a part of
  * one chunk, and goes to a worker first.
  *
+ * Requests go first: a cycle of more than a little data begins when the replies of the batch are out, and after
+ * each large piece (checksums, submission) the reactor looks at requests before the next one.
+ *
  * When the allocator has blocks that only wait for a commit, the cycle has everything put and committed and
  * tries again.
  */
@@ -13,6 +16,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utlist.h>
@@ -23,6 +27,7 @@
 #include "meta/data_internal.h"
 
 #define CYCLE_WINDOW 8u
+#define TURN_BLOCKS 64u
 #define SPACE_RETRY_NS UINT64_C(2000000)
 #define COMPRESS_MIN_BLOCKS 2u
 
@@ -79,6 +84,7 @@ static void cycle_take(struct cycle *c, struct file *f)
 	DL_FOREACH2(f->dirty_chunks, chunk, dirty_next)
 		c->chunks[c->nchunks++] = chunk;
 	qsort(c->chunks, c->nchunks, sizeof(struct chunk *), chunk_order);
+	c->sent_blocks = f->front_blocks < TURN_BLOCKS ? 0 : TURN_BLOCKS;
 	for (unsigned i = 0; i < c->nchunks; i++) {
 		front_to_back(c->chunks[i]);
 		c->chunks[i]->taken = c->chunks[i]->plain = 0;
@@ -341,6 +347,7 @@ static void piece_write(struct cycle *c, unsigned block)
 	w->block = block;
 	r = cycle_alloc(c, want, 1, &w->extent);
 	if (!r) {
+		c->sent_blocks += w->extent.blocks;
 		writing_fill(w);
 		writing_submit(w);
 		return;
@@ -401,13 +408,38 @@ static void cycle_written(struct cycle *c)
 	put_add(c);
 }
 
+static void cycle_turn(struct reactor *r, struct reactor_msg *msg)
+{
+	struct cycle *c = (struct cycle *)((char *)msg - offsetof(struct cycle, turn));
+
+	(void)r;
+	c->yielded = false;
+	c->sent_blocks = 0;
+	cycle_piece_ended(c);
+}
+
+static void cycle_yield(struct cycle *c)
+{
+	if (c->yielded)
+		return;
+	c->yielded = true;
+	c->pending++;
+	c->turn.fn = cycle_turn;
+	reactor_defer(c->file->data->sv->reactor, &c->turn);
+}
+
 static void cycle_pump(struct cycle *c)
 {
 	unsigned block;
 
-	while (!c->error && !c->stuck && c->pending < CYCLE_WINDOW && cycle_next(c, &block))
+	while (!c->error && !c->stuck && c->pending < CYCLE_WINDOW && cycle_next(c, &block)) {
+		if (c->sent_blocks >= TURN_BLOCKS) {
+			cycle_yield(c);
+			break;
+		}
 		if (!cycle_compresses(c) || !piece_compress(c, block))
 			piece_write(c, block);
+	}
 	if (c->pending)
 		return;
 	if (c->error)

@@ -406,11 +406,14 @@ struct cycle {
 	struct chunk **chunks;   /* those with a back layer, by number */
 	unsigned nchunks;
 	unsigned at_chunk;       /* before it everything is on its way */
-	unsigned pending;        /* device writes, compressions, a ticket, the timer */
+	unsigned pending;        /* device writes, compressions, a ticket, the timer, the next turn */
 	int error;
 	bool stuck;              /* waits for space */
 	bool hurried;            /* an fsync waits for it */
+	bool yielded;            /* turn is on its way */
+	unsigned sent_blocks;    /* since the last turn */
 	unsigned waits;
+	struct reactor_msg turn;
 	struct reactor_timer timer;
 	struct commit_ticket ticket;
 	struct cycle *next;      /* in the list of those to be put */

@@ -204,9 +204,12 @@ static void write_change(struct op_io *io, struct file *f, uint64_t offset, cons
 	if (!(flags & DATA_KEEP_TIMES))
 		file_touch(f);
 	s = span_blocks(block_down(offset), block_up(offset + len));
-	while (span_next(&s))
+	while (span_next(&s)) {
+		struct chunk *c = chunk_peek(f, s.chunk);
+
 		for (unsigned b = s.block; b < s.block + s.count; b++)
-			write_block(chunk_peek(f, s.chunk), b, io, offset, buf, len, sequence);
+			write_block(c, b, io, offset, buf, len, sequence);
+	}
 }
 
 static ssize_t write_buffered(struct op *op, struct file *f, uint64_t offset, const void *buf, size_t len, unsigned flags)
