@@ -61,7 +61,8 @@ static void parse_args(int argc, char **argv, struct fsck_args *a)
 	bool no = false;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "nyapfrlC::t:hV", long_options, NULL)) != -1) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":nyapfrlC::t:hV", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'n':
 			no = true;
@@ -89,7 +90,7 @@ static void parse_args(int argc, char **argv, struct fsck_args *a)
 			printf("fsck.nvfs %s\n", PACKAGE_VERSION);
 			exit(EXIT_CLEAN);
 		default:
-			exit(EXIT_USAGE); /* getopt_long() said why */
+			die_of_option(EXIT_USAGE, c, argv, "fsck.nvfs --help");
 		}
 	}
 	if (no && a->repair)

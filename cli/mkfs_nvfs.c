@@ -65,7 +65,8 @@ static void parse_args(int argc, char **argv, struct mkfs_args *a)
 {
 	int c;
 
-	while ((c = getopt_long(argc, argv, "L:s:N:D:fqhV", long_options, NULL)) != -1) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":L:s:N:D:fqhV", long_options, NULL)) != -1) {
 		switch (c) {
 		case 'L':
 			a->name = optarg;
@@ -93,7 +94,7 @@ static void parse_args(int argc, char **argv, struct mkfs_args *a)
 			puts("mkfs.nvfs " PACKAGE_VERSION);
 			exit(0);
 		default:
-			exit(1); /* getopt_long() said why */
+			die_of_option(1, c, argv, "mkfs.nvfs --help");
 		}
 	}
 	a->paths = argv + optind;

@@ -56,7 +56,7 @@ static const struct option long_options[] = {
 	{NULL, 0, NULL, 0},
 };
 
-static void take_option(int c, struct nvfs_args *a)
+static void take_option(int c, char **argv, struct nvfs_args *a)
 {
 	if (c < 128)
 		a->given[c] = true;
@@ -90,7 +90,7 @@ static void take_option(int c, struct nvfs_args *a)
 		puts("nvfs " PACKAGE_VERSION);
 		exit(EXIT_OK);
 	default:
-		exit(EXIT_USAGE); /* getopt_long() said why */
+		die_of_option(EXIT_USAGE, c, argv, "nvfs --help");
 	}
 }
 
@@ -126,8 +126,9 @@ int main(int argc, char **argv)
 
 	log_set_ident("nvfs");
 	log_set_level(LOG_LEVEL_WARN);
-	while ((c = getopt_long(argc, argv, "jfs:N:hV", long_options, NULL)) != -1)
-		take_option(c, &a);
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":jfs:N:hV", long_options, NULL)) != -1)
+		take_option(c, argv, &a);
 	a.words = argv + optind;
 	a.count = (unsigned)(argc - optind);
 	if (!a.count) {

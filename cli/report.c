@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,4 +51,16 @@ void die(int status, const char *fmt, ...)
 	vreport(fmt, ap);
 	va_end(ap);
 	exit(status);
+}
+
+void die_of_option(int status, int c, char **argv, const char *help)
+{
+	const char *last = argv[optind - 1];
+
+	if (c == ':')
+		die(status, "%s needs a value; \"%s\" lists the options", last, help);
+	/* Of a short one there may be more to come in the same word; a long one that is unknown has no letter. */
+	if (!optopt || (!strncmp(last, "--", 2) && strchr(last, '=')))
+		die(status, "%s is no option; \"%s\" lists them", last, help);
+	die(status, "-%c is no option; \"%s\" lists them", optopt, help);
 }

@@ -30,6 +30,15 @@ unchanged() {
 	same "$(sha256sum <"$file")" "$before"
 }
 
+# exits_with STATUS COMMAND...: its output is in `out`.
+exits_with() {
+	local wanted=$1 status=0
+	shift
+	"$@" >out 2>&1 || status=$?
+	cat out
+	same "$status" "$wanted"
+}
+
 mkfs_refuses_a_foreign_filesystem() {
 	truncate -s 64M ext4.img
 	mkfs.ext4 -q ext4.img
@@ -69,6 +78,15 @@ mkfs_refuses_bad_names_and_sizes() {
 	refused 'name' mkfs.nvfs --name "$(printf 'x%.0s' {1..80})" --size 512M bad.img
 	refused 'size' mkfs.nvfs --name bad --size 12elephants bad.img
 	[ ! -e bad.img ]
+}
+
+unknown_options_are_named() {
+	refused '--fast is no option; "mkfs.nvfs --help"' mkfs.nvfs --fast x.img
+	refused '--size needs a value; "mkfs.nvfs --help"' mkfs.nvfs x.img --size
+	refused '-Z is no option; "fsck.nvfs --help"' fsck.nvfs -nZ "$POOL_FILE"
+	refused '--force=1 is no option; "nvfs --help"' nvfs pool stop --force=1 "$POOL"
+	exits_with 16 fsck.nvfs --fast "$POOL_FILE"
+	exits_with 2 nvfs pool list --fast
 }
 
 mkfs_refuses_what_is_not_there() {
@@ -320,7 +338,7 @@ commands_that_quickstart_suggests_work() {
 }
 
 for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refuses_another_pool \
-	mkfs_refuses_too_small_a_file mkfs_refuses_bad_names_and_sizes \
+	mkfs_refuses_too_small_a_file mkfs_refuses_bad_names_and_sizes unknown_options_are_named \
 	mkfs_refuses_what_is_not_there mount_refuses_an_unknown_subvolume \
 	mount_refuses_an_unknown_pool mount_refuses_a_second_time mount_refuses_a_bad_directory \
 	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
@@ -340,15 +358,6 @@ copy_damaged() {
 	cp --sparse=always "$POOL_FILE" damaged.img
 	printf '\377\377\377\377\377\377\377\377' |
 		dd of=damaged.img bs=1 seek="$1" conv=notrunc status=none
-}
-
-# exits_with STATUS COMMAND...: its output is in `out`.
-exits_with() {
-	local wanted=$1 status=0
-	shift
-	"$@" >out 2>&1 || status=$?
-	cat out
-	same "$status" "$wanted"
 }
 
 damaged_label_falls_back_to_its_copy() {
