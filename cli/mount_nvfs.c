@@ -404,6 +404,10 @@ int main(int argc, char **argv)
 		die(EX_FAIL, "%s", why);
 	cleanup_fd int fd = open_fuse();
 	reply = request_mount(client, &a, subvolume, fd);
+	if (json_is_true(json_object_get(reply, "read_only")) && !(a.flags & MS_RDONLY)) {
+		report("%s: the pool was made by a newer nvfs and can only be read by this one: mounted read-only; update nvfs", a.source);
+		a.flags |= MS_RDONLY;
+	}
 	started_for_this = NULL; /* it has a session now, which ends with the connection if nothing comes of it */
 	/* The source as it was given is what mount -a compares; one that depends on where we stand says nothing later. */
 	if (ref.devices && a.source[0] != '/')

@@ -367,7 +367,7 @@ static bool is_mounted_fuse(int fd)
 /* What a sequential reader of the page cache has on its way: enough to keep the device busy while the first is copied. */
 #define READ_AHEAD_REQUESTS 4
 
-static json_t *mount_reply(struct server *s, const char *subvolume)
+static json_t *mount_reply(struct server *s, const char *subvolume, bool read_only)
 {
 	char options[160];
 	json_t *source = json_sprintf("%s:%s", pool_name(s->pool), subvolume);
@@ -375,9 +375,9 @@ static json_t *mount_reply(struct server *s, const char *subvolume)
 	snprintf(options, sizeof(options),
 		 "rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,max_read=%u",
 		 REQUEST_DATA_MAX);
-	return reply_ok(json_pack("{s:s,s:o,s:s,s:i}", "mount_options", options, "source", source,
+	return reply_ok(json_pack("{s:s,s:o,s:s,s:i,s:b}", "mount_options", options, "source", source,
 				  "type", "fuse.nvfs", "read_ahead_kb",
-				  READ_AHEAD_REQUESTS * (int)(REQUEST_DATA_MAX / 1024)));
+				  READ_AHEAD_REQUESTS * (int)(REQUEST_DATA_MAX / 1024), "read_only", read_only));
 }
 
 static json_t *mount_subvolume(struct context *c)
@@ -411,7 +411,7 @@ static json_t *mount_subvolume(struct context *c)
 	if (err)
 		return refused(err, why, "mounted", m.subvolume);
 	c->peer->mount = number;
-	return mount_reply(c->server, m.subvolume);
+	return mount_reply(c->server, m.subvolume, read_only || pool_read_only(c->server->pool));
 }
 
 static json_t *sync_reply(struct context *c, const char *subvolume)

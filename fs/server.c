@@ -420,8 +420,8 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	v->server = s;
 	snprintf(v->name, sizeof(v->name), "%s", m->subvolume);
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
-	v->read_only = m->read_only;
-	v->ops.relatime = !m->read_only && !m->noatime;
+	v->read_only = m->read_only || pool_read_only(s->pool);
+	v->ops.relatime = !v->read_only && !m->noatime;
 	v->users = 1; /* ours */
 	DL_APPEND(s->volumes, v);
 	*out = v;

@@ -85,7 +85,7 @@ static int pool_sync(struct pool *pool)
 {
 	int none = 0, error = atomic_load(&pool->failed);
 
-	if (error)
+	if (error || pool_read_only(pool))
 		return error;
 	error = db_sync(pool->db);
 	if (error && atomic_compare_exchange_strong(&pool->failed, &none, error))

@@ -91,6 +91,11 @@ const char *pool_name(const struct pool *pool)
 	return pool->label.name;
 }
 
+bool pool_read_only(const struct pool *pool)
+{
+	return pool->options.read_only;
+}
+
 uint64_t pool_sequence(struct pool *pool)
 {
 	return atomic_fetch_add_explicit(&pool->sequence, 1, memory_order_relaxed);
@@ -533,7 +538,7 @@ int pool_open(struct device **devices, unsigned device_count, const struct pool_
 	if (r)
 		return r;
 	if (label_read_only(&pool->label) && !pool->options.read_only) {
-		log_warn("pool %s: it has features that this version does not know: read-only", pool->label.name);
+		log_warn("pool %s: a newer nvfs made it, with something that this one does not know: it can only be read; update nvfs", pool->label.name);
 		pool->options.read_only = true;
 	}
 	r = area_get(pool, opts);

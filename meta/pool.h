@@ -69,6 +69,9 @@ struct pool_stats {
 void pool_stats(struct pool *pool, struct pool_stats *out);
 const char *pool_name(const struct pool *pool);
 
+/* Opened so, or of a newer minor format: everything in it can be read, nothing written. */
+bool pool_read_only(const struct pool *pool);
+
 /* The next number of the pool's sequence. Any thread. */
 uint64_t pool_sequence(struct pool *pool);
 

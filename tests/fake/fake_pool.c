@@ -77,6 +77,12 @@ const char *pool_name(const struct pool *pool)
 	return pool->label.name;
 }
 
+bool pool_read_only(const struct pool *pool)
+{
+	(void)pool;
+	return false;
+}
+
 void pool_stats(struct pool *pool, struct pool_stats *out)
 {
 	*out = (struct pool_stats){ .data_blocks = 1u << 20, .free_blocks = 1u << 20 };

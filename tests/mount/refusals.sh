@@ -390,10 +390,9 @@ truncated_pool_is_refused() {
 	rm short.img
 }
 
-newer_format_is_refused() {
-	need python3
-	cp --sparse=always "$POOL_FILE" newer.img
-	python3 - newer.img <<-'END'
+# label_field OFFSET VALUE: makes newer.img one of another format.
+label_field() {
+	python3 - newer.img "$@" <<-'END'
 		import os, struct, sys
 		def crc32c(data):
 		    crc = 0xffffffff
@@ -410,11 +409,17 @@ newer_format_is_refused() {
 		        crc, = struct.unpack_from('<I', label, 8)
 		        label[8:12] = bytes(4)
 		        assert crc32c(label) == crc
-		        struct.pack_into('<H', label, 16, 2)
+		        struct.pack_into('<H', label, int(sys.argv[2]), int(sys.argv[3]))
 		        struct.pack_into('<I', label, 8, crc32c(label))
 		        f.seek(at)
 		        f.write(label)
 	END
+}
+
+newer_format_is_refused() {
+	need python3
+	cp --sparse=always "$POOL_FILE" newer.img
+	label_field 16 2
 	unchanged newer.img refused 'newer nvfs; update' mount.nvfs "$PWD/newer.img:data" "$WORK"
 	unchanged newer.img refused 'newer nvfs; update' nvfs pool start "$PWD/newer.img"
 	unchanged newer.img refused 'format 2.0 is newer.*install' nvfsd -f "$PWD/newer.img"
@@ -423,6 +428,43 @@ newer_format_is_refused() {
 	grep -q 'made by a newer version' out
 	nvfs debug udev newer.img | grep -qx 'ID_FS_TYPE=nvfs'
 	rm newer.img
+}
+
+# A newer minor version, and a feature that may be read without being known: everything can be read, nothing is written.
+newer_minor_format_is_read_only() {
+	local pool=$POOL-minor field
+	need python3
+	mkdir -p newer
+	for field in "18 9" "32 1"; do
+		mkfs.nvfs --quiet --name "$pool" --size 128M newer.img
+		nvfs pool start ./newer.img
+		nvfs subvolume create "$pool:data" --size 32M
+		mount.nvfs "$pool:data" newer
+		dd if=/dev/urandom of=newer/f bs=64k count=4 status=none
+		cp newer/f whole
+		umount.fuse.nvfs newer
+		nvfs pool stop "$pool"
+		# shellcheck disable=SC2086 # two words
+		label_field $field
+		unchanged newer.img read_only_visit
+		exits_with 0 fsck.nvfs -n --data newer.img
+		rm newer.img whole
+	done
+}
+
+read_only_visit() {
+	nvfs pool start ./newer.img
+	mount.nvfs "$pool:data" newer 2>err
+	cat err
+	grep -q 'can only be read by this one: mounted read-only; update nvfs' err
+	cmp newer/f whole
+	sync newer/f
+	sync -f newer
+	refused 'Read-only file system' touch newer/f
+	refused 'read-only|can only be read' nvfs subvolume create "$pool:other" --size 1M
+	refused 'read-only' mount.nvfs -o remount,rw "$pool:data" newer
+	umount.fuse.nvfs newer
+	nvfs pool stop "$pool"
 }
 
 damaged_pool_is_not_taken_for_empty() {
@@ -484,7 +526,7 @@ damaged_data_is_an_io_error() {
 }
 
 for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
-	truncated_pool_is_refused newer_format_is_refused damaged_pool_is_not_taken_for_empty \
+	truncated_pool_is_refused newer_format_is_refused newer_minor_format_is_read_only damaged_pool_is_not_taken_for_empty \
 	damaged_data_is_an_io_error; do
 	run_test $t
 done
