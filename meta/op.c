@@ -8,7 +8,7 @@
  * A read that RocksDB cannot answer from memory goes to a worker, and its value is kept in the op:
  * that the block cache has it when the op runs again is likely, not certain. The value may be used
  * only while nothing was written in between (subvol->epoch). When that fails, the cache is asked
- * again; an op that was unlucky several times becomes the subvolume's `quiet` op: the writes of
+ * again (for a range, further each time: version.c); an op that was unlucky several times becomes the subvolume's `quiet` op: the writes of
  * all others wait until it ran, so that it ends however small the cache and however many the writers. It
  * stops being quiet as soon as it waits for anything but an input, so it cannot wait for
  * somebody who waits for it.
@@ -235,7 +235,7 @@ int op_input_start(struct op *op, struct op_input *in)
 void op_input_reset(struct op *op, struct op_input *in)
 {
 	in->clear(in);
-	if (op->restarts >= OP_PATIENCE && !op->sv->quiet)
+	if (op->restarts >= OP_PATIENCE && in->epoch != op->sv->epoch && !op->sv->quiet)
 		op->sv->quiet = op;
 }
 

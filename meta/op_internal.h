@@ -37,7 +37,7 @@ void op_input_add(struct op *op, struct op_input *in);
 /* Have a worker run fetch. Returns META_WAIT. */
 int op_input_start(struct op *op, struct op_input *in);
 
-/* What it had is old: forget it. Counts as a reason to ask for quiet. */
+/* Forget what it had. When that is old it counts as a reason to ask for quiet. */
 void op_input_reset(struct op *op, struct op_input *in);
 
 /* For subvol_write(): 0, or META_WAIT when another op has asked that nothing be written until it ran. */

@@ -289,6 +289,13 @@ struct place {
 	uint8_t key[KEY_MAX];
 };
 
+static int place_compare(const struct place *a, const struct place *b)
+{
+	int order = memcmp(a->key, b->key, a->len < b->len ? a->len : b->len);
+
+	return order ? order : (a->len > b->len) - (a->len < b->len);
+}
+
 /*
  * Visible records from `start`; or, with `past`, those after that record. fn's result ends it. 0 at the
  * end, -EAGAIN when a block is not in memory. *done: the last one that it came to.
@@ -338,8 +345,8 @@ struct range_record {
 
 struct range_input {
 	struct op_input in;
-	int result;          /* 0: there may be more; 1: the end; or -errno */
-	unsigned records;
+	int result;          /* 0: there may be more; 1: the end; or -errno. When warming: 0 or -errno, */
+	unsigned records;    /* and how much was read */
 	uint8_t *data;       /* range_records, 8-byte aligned */
 	size_t used, room;
 	size_t last;         /* where the last one begins */
@@ -466,6 +473,20 @@ static struct range_input *range_input_new(struct op *op, enum db_cf cf, const u
 	return rg;
 }
 
+/* What the worker came to before it failed, or a place before that. */
+static struct place range_failed_after(const struct range_input *rg)
+{
+	struct place p = rg->warm;
+
+	if (!p.len && rg->records) {
+		const struct range_record *last = (const struct range_record *)(rg->data + rg->last);
+
+		p.len = last->key_len;
+		memcpy(p.key, last->bytes, p.len);
+	}
+	return p;
+}
+
 /* Give fn what a worker read. 0 to go on behind *last, 1 at the end, else the result in *r. */
 static int range_replay(const struct range_input *rg, each_fn fn, void *arg, const struct range_record **last, int *r)
 {
@@ -498,9 +519,9 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	const struct range_record *last = NULL;
 	struct range_input *rg = NULL;
 	uint8_t id[2 * KEY_MAX];
-	struct place warmed = { 0 }, done;
+	struct place warmed = { 0 }, failed_after = { 0 }, done;
 	bool stale = false;
-	int r = gather_settle_range(op, cf, prefix, prefix_len);
+	int r = gather_settle_range(op, cf, prefix, prefix_len), failed = 0;
 
 	if (r)
 		return r;
@@ -514,11 +535,11 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 		rg = (struct range_input *)op_input_find(op, OP_INPUT_RANGE, cf, id, prefix_len + start_len);
 	if (rg && rg->in.running)
 		return op_input_start(op, &rg->in);
-	if (rg && rg->warm.len && rg->result < 0)
-		return rg->result;
 	if (rg && (rg->warm.len || !op_input_fresh(op, &rg->in))) {
 		stale = true;
 		warmed = rg->warm;
+		failed = rg->result < 0 ? rg->result : 0;
+		failed_after = range_failed_after(rg);
 		op_input_reset(op, &rg->in);
 	} else if (rg && range_replay(rg, fn, arg, &last, &r)) {
 		return r;
@@ -533,8 +554,10 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 		rg = range_input_new(op, cf, id, prefix_len, start_len);
 	if (!rg)
 		return -ENOMEM;
-	/* Not further than what was warmed last: the cache does not hold it. */
-	if (stale && !(warmed.len == done.len && !memcmp(warmed.key, done.key, done.len)))
+	if (failed && place_compare(&done, &failed_after) == 0)
+		return failed; /* what comes next, and the op needs it */
+	/* Only further than the last time: else the cache does not hold it, and what is collected gets on as soon as there is quiet. */
+	if (stale && place_compare(&done, &warmed) > 0)
 		rg->warm = done;
 	return op_input_start(op, &rg->in);
 }

@@ -357,6 +357,8 @@ END_TEST
 
 struct walk {
 	unsigned seen, runs;
+	unsigned enough;  /* records that are wanted; 0: all */
+	unsigned dead_at; /* the run after which the device reads nothing any more; 0: none */
 };
 
 static int walk_one(void *arg, const uint8_t *key, size_t key_len, uint32_t from, const void *value, size_t len)
@@ -366,8 +368,14 @@ static int walk_one(void *arg, const uint8_t *key, size_t key_len, uint32_t from
 	(void)from;
 	ck_assert_uint_eq(len, 300);
 	ck_assert_uint_eq(key[key_len - 1], ((const uint8_t *)value)[0]);
-	w->seen++;
-	return 0;
+	return ++w->seen == w->enough;
+}
+
+static void set_reads(uint32_t fail_ppm)
+{
+	struct sim_faults faults = { .fail_read_ppm = fail_ppm };
+
+	sim_set_faults(fx.dev, &faults);
 }
 
 static int64_t walk_range(struct op *op, void *arg)
@@ -381,6 +389,8 @@ static int64_t walk_range(struct op *op, void *arg)
 	if (r == META_WAIT)
 		fx.sv->epoch++; /* what a worker reads now is old when it is there */
 	ck_assert_uint_lt(++w->runs, 100);
+	if (w->runs == w->dead_at)
+		set_reads(1000000);
 	return r;
 }
 
@@ -395,16 +405,43 @@ static void range_records(bool there)
 	}
 }
 
+static void reopen_cold(size_t cache_bytes)
+{
+	fixture_close(&fx);
+	fx.options.cache_bytes = cache_bytes;
+	ck_assert_int_eq(fixture_open(&fx), 0);
+}
+
 START_TEST(cold_range_beside_writers)
 {
-	struct walk w = { 0 };
+	struct walk w = { 0 }, some = { .enough = 700 };
 
 	range_records(true);
-	fixture_close(&fx);
-	ck_assert_int_eq(fixture_open(&fx), 0);
+	reopen_cold(0);
 	ck_assert_int_eq(run_op(&fx, walk_range, &w), 0);
 	ck_assert_uint_eq(w.seen, RANGE_SIZE);
 	ck_assert_uint_gt(w.runs, 4); /* it was not in memory */
+	reopen_cold(0);
+	ck_assert_int_eq(run_op(&fx, walk_range, &some), 1);
+	ck_assert_uint_eq(some.seen, 700);
+	range_records(false);
+}
+END_TEST
+
+/* What the op needs cannot be read: it says so, however much others write, and has what can be read. */
+START_TEST(unreadable_range_beside_writers)
+{
+	range_records(true);
+	for (unsigned dead_at = 1; dead_at <= 4; dead_at++) {
+		struct walk all = { .dead_at = dead_at }, some = { .dead_at = dead_at + 1, .enough = dead_at > 1 ? 100 : 0 };
+
+		reopen_cold(0);
+		ck_assert_int_eq(run_op(&fx, walk_range, &all), -EIO);
+		set_reads(0);
+		reopen_cold(0);
+		ck_assert_int_eq(run_op(&fx, walk_range, &some), some.enough ? 1 : -EIO);
+		set_reads(0);
+	}
 	range_records(false);
 }
 END_TEST
@@ -614,6 +651,7 @@ int main(void)
 	tcase_add_test(tcase, too_many_collisions);
 	tcase_add_test(tcase, versions);
 	tcase_add_test(tcase, cold_range_beside_writers);
+	tcase_add_test(tcase, unreadable_range_beside_writers);
 	tcase_add_test(tcase, crowd_of_cold_readers_and_writers);
 	tcase_add_test(tcase, results);
 	tcase_add_test(tcase, orphan_with_damaged_map);
