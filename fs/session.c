@@ -26,7 +26,7 @@
 
 #define BATCH 32               /* requests read in one call of the source */
 #define SUBMIT_EARLY 8         /* device requests that end a batch: the device should not wait for the rest of it */
-#define SUBMIT_LARGE (64u << 10) /* bytes of a request after which one device request is enough for that */
+#define BATCH_BYTES (1u << 20) /* of requests, that end one, too: copying them takes time, in which others wait */
 #define PROBE_MIN_NS 200000u
 #define PROBE_MAX_NS 20000000u
 #define MAX_BACKGROUND 128u
@@ -52,7 +52,7 @@ struct session {
 	bool parallel_dio;             /* asked for, and the kernel can do it */
 	struct request *current;
 	struct reactor_source source;
-	bool large;                    /* in this batch: a request with much data */
+	uint32_t batch_bytes;          /* of the requests of this batch */
 	struct reactor_timer probe;
 	uint64_t probe_ns;
 	struct reactor_msg end_msg, resume_msg;
@@ -376,7 +376,7 @@ static bool receive(struct session *s)
 	err = request_get(s->pool, s->fd, s->options.number, &r);
 	switch (err) {
 	case 0:
-		s->large |= r->in->len > SUBMIT_LARGE;
+		s->batch_bytes += r->in->len;
 		dispatch(s, r);
 		return s->state == ACTIVE;
 	case -EINTR:
@@ -403,8 +403,8 @@ static bool on_source(struct reactor *r, struct reactor_source *source)
 	struct session *s = (void *)((char *)source - offsetof(struct session, source));
 	bool any = false;
 
-	s->large = false;
-	for (int i = 0; i < BATCH && reactor_prepared(r) < (s->large ? 1 : SUBMIT_EARLY) && receive(s); i++)
+	s->batch_bytes = 0;
+	for (int i = 0; i < BATCH && (!i || reactor_prepared(r) < SUBMIT_EARLY) && s->batch_bytes < BATCH_BYTES && receive(s); i++)
 		any = true;
 	return any;
 }

@@ -20,7 +20,8 @@
  *     returns at once when the CQ has something.
  *   - Timers: only the reactor's own thread adds them, so the earliest is
  *     known when the sleep's timeout is set.
- *   - Sources: asked last in the step; then their poll is armed in the same
+ *   - Sources: asked last in the step, and in each round of a spin; what they
+ *     deferred there is looked for before the sleep. Then their poll is armed in the same
  *     io_uring_enter that sleeps, and arming looks at the descriptor's state,
  *     so what came in between completes the poll at once.
  *   - The mailbox: one atomic word, NULL (empty), a list of messages, or

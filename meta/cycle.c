@@ -6,8 +6,8 @@
  * dirty without a gap, so that a sequential writer's file lies in long runs. With compression a piece is a part of
  * one chunk, and goes to a worker first.
  *
- * Requests go first: a cycle of more than a little data begins when the replies of the batch are out, and after
- * each large piece (checksums, submission) the reactor looks at requests before the next one.
+ * Requests go first: a cycle of more than a little data begins when the replies of the batch are out, and at the beginning the
+ * reactor looks at requests after each large piece (checksums, submission) of a file; then what ended is replaced at once.
  *
  * When the allocator has blocks that only wait for a commit, the cycle has everything put and committed and
  * tries again.
@@ -176,6 +176,7 @@ static void writing_done(struct io_request *req, int res)
 		atomic_fetch_add_explicit(&data_pool(d)->io_errors, 1, memory_order_relaxed);
 		c->error = -EIO;
 	}
+	c->sent_blocks -= w->extent.blocks < c->sent_blocks ? w->extent.blocks : c->sent_blocks;
 	writing_put(w);
 	cycle_piece_ended(c);
 }
