@@ -90,7 +90,7 @@ static void parse_args(int argc, char **argv, struct fsck_args *a)
 			printf("fsck.nvfs %s\n", PACKAGE_VERSION);
 			exit(EXIT_CLEAN);
 		default:
-			die_of_option(EXIT_USAGE, c, argv, "fsck.nvfs --help");
+			die_of_option(EXIT_USAGE, c, argv, long_options, "fsck.nvfs --help");
 		}
 	}
 	if (no && a->repair)

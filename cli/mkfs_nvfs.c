@@ -94,7 +94,7 @@ static void parse_args(int argc, char **argv, struct mkfs_args *a)
 			puts("mkfs.nvfs " PACKAGE_VERSION);
 			exit(0);
 		default:
-			die_of_option(1, c, argv, "mkfs.nvfs --help");
+			die_of_option(1, c, argv, long_options, "mkfs.nvfs --help");
 		}
 	}
 	a->paths = argv + optind;

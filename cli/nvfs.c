@@ -90,7 +90,7 @@ static void take_option(int c, char **argv, struct nvfs_args *a)
 		puts("nvfs " PACKAGE_VERSION);
 		exit(EXIT_OK);
 	default:
-		die_of_option(EXIT_USAGE, c, argv, "nvfs --help");
+		die_of_option(EXIT_USAGE, c, argv, long_options, "nvfs --help");
 	}
 }
 

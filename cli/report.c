@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,14 +54,27 @@ void die(int status, const char *fmt, ...)
 	exit(status);
 }
 
-void die_of_option(int status, int c, char **argv, const char *help)
+/* A long one that takes no value and was given one: the word that was read last. A short one may have more behind it in its word. */
+static bool has_needless_value(const char *word, const struct option *longs)
+{
+	const char *value = strchr(word, '=');
+
+	if (strncmp(word, "--", 2) || !value)
+		return false;
+	for (; longs->name; longs++)
+		if (longs->val == optopt && longs->has_arg == no_argument &&
+		    !strncmp(longs->name, word + 2, (size_t)(value - word - 2)))
+			return true;
+	return false;
+}
+
+void die_of_option(int status, int c, char **argv, const struct option *longs, const char *help)
 {
 	const char *last = argv[optind - 1];
 
 	if (c == ':')
 		die(status, "%s needs a value; \"%s\" lists the options", last, help);
-	/* Of a short one there may be more to come in the same word; a long one that is unknown has no letter. */
-	if (!optopt || (!strncmp(last, "--", 2) && strchr(last, '=')))
+	if (!optopt || has_needless_value(last, longs))
 		die(status, "%s is no option; \"%s\" lists them", last, help);
 	die(status, "-%c is no option; \"%s\" lists them", optopt, help);
 }

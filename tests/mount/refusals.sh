@@ -83,6 +83,7 @@ mkfs_refuses_bad_names_and_sizes() {
 unknown_options_are_named() {
 	refused '--fast is no option; "mkfs.nvfs --help"' mkfs.nvfs --fast x.img
 	refused '--size needs a value; "mkfs.nvfs --help"' mkfs.nvfs x.img --size
+	refused '-Z is no option; "mkfs.nvfs --help"' mkfs.nvfs --size=64M -Zq x.img
 	refused '-Z is no option; "fsck.nvfs --help"' fsck.nvfs -nZ "$POOL_FILE"
 	refused '--force=1 is no option; "nvfs --help"' nvfs pool stop --force=1 "$POOL"
 	exits_with 16 fsck.nvfs --fast "$POOL_FILE"
