@@ -373,7 +373,7 @@ static int open_fuse(void)
 	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
-		die(EX_FAIL, "/dev/fuse: %s; load the kernel's module with: modprobe fuse", strerror(errno));
+		die(EX_SYSERR, "/dev/fuse: %s; load the kernel's module with: modprobe fuse", strerror(errno));
 	return fd;
 }
 

@@ -90,6 +90,25 @@ unknown_options_are_named() {
 	exits_with 2 nvfs pool list --fast
 }
 
+exit_codes_are_those_of_the_manuals() {
+	exits_with 3 nvfs subvolume show "$POOL-none:data"
+	exits_with 4 nvfs subvolume show "$POOL:nosuch"
+	exits_with 4 nvfs pool start "$WORK/missing.img"
+	exits_with 5 nvfs subvolume create "$POOL:huge" --size 100G
+	exits_with 6 nvfs subvolume delete "$POOL:data"
+	mkdir -p m
+	exits_with 1 mount.nvfs -o nosuchoption "$POOL:data" m
+	exits_with 32 mount.nvfs "$POOL:nosuch" m
+	exits_with 1 umount.fuse.nvfs
+	exits_with 32 umount.fuse.nvfs "$WORK/m"
+	# shellcheck disable=SC2016
+	exits_with 2 unshare --mount --propagation private sh -ec '
+		mount --bind /dev/fuse /dev/fuse
+		mount -o remount,bind,nodev /dev/fuse
+		exec mount.nvfs "$1:data" m' sh "$POOL"
+	grep -q '/dev/fuse' out
+}
+
 mkfs_refuses_what_is_not_there() {
 	: >nothing.img
 	refused 'it is empty.*at least 64M' mkfs.nvfs --name none nothing.img
@@ -262,6 +281,22 @@ answers_are_json_when_asked_for() {
 	[ ! -s out ]
 }
 
+options_of_a_new_subvolume_arrive() {
+	# More than could be reserved.
+	nvfs subvolume create "$POOL:told" --size 600M --thin --compression lz4
+	nvfs subvolume create "$POOL:untold" --size 16M
+	nvfs subvolume show "$POOL:told" --json >out
+	nvfs subvolume show "$POOL:untold" --json >out2
+	cat out out2
+	grep -q '"size_bytes": 629145600,' out
+	grep -q '"thin": true,' out
+	grep -q '"compression": "lz4",' out
+	grep -q '"thin": false,' out2
+	grep -q '"compression": "off",' out2
+	nvfs subvolume delete "$POOL:told"
+	nvfs subvolume delete "$POOL:untold"
+}
+
 # A file without a slash is no name of a pool.
 files_of_this_directory_are_found() {
 	mkfs.nvfs --quiet --name here --size 128M here.img
@@ -308,6 +343,22 @@ pools_that_may_not_be_asked_are_named() {
 	grep -q "$POOL: Permission denied" err
 }
 
+# As its main group or as another one; who is not in it gets no answer at all.
+control_group_may_use_the_socket() {
+	local pool=$POOL-group cli
+	cli=$(command -v nvfs)
+	mkfs.nvfs --quiet --name "$pool" --size 128M group.img
+	printf 'devices = %s\noptions = control_group=61007\n' "$PWD/group.img" >group.conf
+	nvfsd --config group.conf
+	setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" subvolume create "$pool:one" --size 8M
+	setpriv --reuid 61008 --regid 61008 --groups 61007 "$cli" subvolume delete "$pool:one"
+	refused "may not use the control socket of pool $pool; root and its control_group may" \
+		setpriv --reuid 61008 --regid 61008 --clear-groups "$cli" pool show "$pool"
+	refused 'may not use' setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool show "$POOL"
+	setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool stop "$pool"
+	rm group.img group.conf
+}
+
 half_an_answer_is_an_error() {
 	[ -c /dev/full ] || { echo "no /dev/full"; exit 77; }
 	fails nvfs pool list >/dev/full
@@ -340,6 +391,7 @@ commands_that_quickstart_suggests_work() {
 
 for t in mkfs_refuses_a_foreign_filesystem mkfs_refuses_a_pool_in_use mkfs_refuses_another_pool \
 	mkfs_refuses_too_small_a_file mkfs_refuses_bad_names_and_sizes unknown_options_are_named \
+	exit_codes_are_those_of_the_manuals options_of_a_new_subvolume_arrive control_group_may_use_the_socket \
 	mkfs_refuses_what_is_not_there mount_refuses_an_unknown_subvolume \
 	mount_refuses_an_unknown_pool mount_refuses_a_second_time mount_refuses_a_bad_directory \
 	mount_refuses_a_foreign_file subvolume_refuses_nonsense resize_refuses_less_than_used \
@@ -367,6 +419,33 @@ damaged_label_falls_back_to_its_copy() {
 	grep -q 'label A is damaged' out
 	exits_with 1 fsck.nvfs -y damaged.img
 	exits_with 0 fsck.nvfs -n --data damaged.img
+	rm damaged.img
+}
+
+fsck_shows_how_far_it_is_on_a_terminal() {
+	local bar='inodes +\[[# ]{40}\] +[0-9]+%'
+	need script
+	script -qec "fsck.nvfs -n '$POOL_FILE'" typescript </dev/null >drawn
+	cat -v drawn
+	grep -qE "$bar" drawn
+	# Gone before the line that stays.
+	grep -qE $'\e\\[K'"$POOL: .* no errors" drawn
+	script -qec "fsck.nvfs -n '$POOL_FILE' 2>err" typescript </dev/null >drawn
+	fails grep -qE '%|\[' drawn err
+	fsck.nvfs -n "$POOL_FILE" >out 2>&1
+	same "$(wc -l <out)" 1
+	fails grep -qE '%|\[' out
+}
+
+fsck_at_boot_checks_nothing() {
+	local option
+	copy_damaged 64
+	for option in -a -p '-a -y'; do
+		# shellcheck disable=SC2086
+		unchanged damaged.img exits_with 0 fsck.nvfs $option damaged.img
+		[ ! -s out ]
+	done
+	exits_with 4 fsck.nvfs -f -n damaged.img
 	rm damaged.img
 }
 
@@ -526,8 +605,9 @@ damaged_data_is_an_io_error() {
 	rm rot.img whole
 }
 
-for t in damaged_label_falls_back_to_its_copy both_labels_damaged_is_refused \
-	truncated_pool_is_refused newer_format_is_refused newer_minor_format_is_read_only damaged_pool_is_not_taken_for_empty \
+for t in fsck_shows_how_far_it_is_on_a_terminal fsck_at_boot_checks_nothing damaged_label_falls_back_to_its_copy \
+	both_labels_damaged_is_refused truncated_pool_is_refused newer_format_is_refused newer_minor_format_is_read_only \
+	damaged_pool_is_not_taken_for_empty \
 	damaged_data_is_an_io_error; do
 	run_test $t
 done
