@@ -270,6 +270,15 @@ fails() {
 	return 1
 }
 
+# leave_text FILE, on a mounted subvolume; when its pool, the one made last, is stopped, text_is_compressed /FILE SUBVOLUME.
+leave_text() {
+	yes 'that says the same' | head -c 1M >"$1"
+}
+text_is_compressed() {
+	nvfs debug dump "$POOL_FILE" inode "$@" >dump
+	grep -q ' compressed (64 of 64 ' dump || { cat dump; return 1; }
+}
+
 # same ACTUAL EXPECTED
 same() {
 	[ "$1" = "$2" ] && return 0

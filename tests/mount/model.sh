@@ -99,5 +99,9 @@ for s in plain lz4 parallel writeback; do
 	run_crowd $s
 done
 run_model data_with_parallel_dio parallel nvfs-fsx 10000
+mount_subvolume lz4
+# shellcheck disable=SC2154	# mount_subvolume sets it
+run_test leave_text "$MNT_lz4/text"
 check_pool
+run_test text_is_compressed /text lz4
 finish

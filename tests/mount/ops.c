@@ -197,7 +197,8 @@ static void run_compare(const struct options *o, const struct op_case *oc, struc
 
 static int usage(void)
 {
-	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--mounted-with OPTIONS] [--verbose]\n"
+	fputs("usage: nvfs-ops DIR [--as UID:GID] [--only NAME]... [--skip NAME]... [--mounted-with OPTIONS] [--compressible]\n"
+	      "                    [--verbose]\n"
 	      "       nvfs-ops --compare DIR REFERENCE [--as UID:GID] [--only NAME]... [--skip NAME]... [--verbose]\n"
 	      "       nvfs-ops --list\n",
 	      stderr);
@@ -210,7 +211,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{"as", required_argument, NULL, 'a'},  {"only", required_argument, NULL, 'o'},
 		{"compare", no_argument, NULL, 'c'},   {"list", no_argument, NULL, 'l'},
 		{"verbose", no_argument, NULL, 'v'},   {"skip", required_argument, NULL, 's'},
-		{"mounted-with", required_argument, NULL, 'm'},
+		{"mounted-with", required_argument, NULL, 'm'}, {"compressible", no_argument, NULL, 'z'},
 		{NULL, 0, NULL, 0},
 	};
 	int opt;
@@ -226,6 +227,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->skip[o->skip_count++] = optarg;
 		else if (opt == 'm')
 			ops_set_options(optarg);
+		else if (opt == 'z')
+			ops_set_compressible();
 		else if (opt == 'c')
 			o->compare = true;
 		else if (opt == 'l')

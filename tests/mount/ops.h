@@ -94,6 +94,8 @@ void ops_see_content(struct t *t, const char *path);
 
 /* Files with known bytes. The pattern's byte at an offset depends on seed and offset only. */
 uint8_t ops_byte(uint64_t seed, uint64_t offset);
+/* From here on it is the same for 32 bytes in a row, so that LZ4 makes something of it. */
+void ops_set_compressible(void);
 void ops_fill(void *buf, size_t len, uint64_t seed, uint64_t offset);
 bool ops_is_pattern(const void *buf, size_t len, uint64_t seed, uint64_t offset);
 bool ops_is_zero(const void *buf, size_t len);

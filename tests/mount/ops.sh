@@ -66,6 +66,52 @@ what_is_not_written_back_yet_is_no_hole() {
 	rm "$MNT_ops/root/held"
 }
 
+# What overlayfs asks of the filesystem of its upper layer: whiteouts (RENAME_WHITEOUT, devices 0:0), a tmpfile, d_type, and its
+# own attributes, trusted.overlay.*, for directories that are opaque or were renamed.
+overlayfs_keeps_its_upper_layer_here() {
+	local up=$MNT_ops/root/overlay layers below seen f
+	need getfattr
+	trap 'cd "$WORK"; umount -q -l over || :; umount -q -l below || :' EXIT
+	mkdir -p over below
+	mount -t tmpfs none below
+	mkdir -p below/lower/{replaced,renamed} below/{upper,work} "$up"/{upper,work}
+	# Without nvfs, whether there is such a filesystem at all.
+	below=lowerdir=$PWD/below/lower
+	mount -t overlay none over -o "$below,upperdir=$PWD/below/upper,workdir=$PWD/below/work,redirect_dir=on,index=off" 2>err ||
+		{ head -1 err; exit 77; }
+	umount over
+	for f in changed gone moved replaced/old renamed/kept; do
+		echo "$f" >"below/lower/$f"
+	done
+	layers=$below,upperdir=$up/upper,workdir=$up/work,redirect_dir=on,index=off
+	mount -t overlay none over -o "$layers"
+	echo more >>over/changed
+	chmod 640 over/changed
+	rm over/gone
+	mv over/moved over/elsewhere
+	rm -r over/replaced
+	mkdir over/replaced
+	echo new >over/replaced/new
+	mv over/renamed over/named
+	seen="f changed,d named,f named/kept,d replaced,f replaced/new,f elsewhere"
+	seen=$(tr , '\n' <<<"$seen" | sort)
+	same "$(find over -mindepth 1 -printf '%y %P\n' | sort)" "$seen"
+	umount over
+	remount_subvolume ops
+	for f in gone moved renamed; do
+		same "$(stat -c '%F %t:%T' "$up/upper/$f")" 'character special file 0:0'
+	done
+	same "$(getfattr -h -n trusted.overlay.opaque --only-values "$up/upper/replaced")" y
+	same "$(getfattr -h -n trusted.overlay.redirect --only-values "$up/upper/named")" renamed
+	same "$(cat "$up/upper/elsewhere")" moved
+	mount -t overlay none over -o "$layers"
+	same "$(find over -mindepth 1 -printf '%y %P\n' | sort)" "$seen"
+	same "$(cat over/changed over/named/kept over/replaced/new over/elsewhere)" "$(printf '%s\n' changed more renamed/kept new moved)"
+	same "$(stat -c %a over/changed)" 640
+	umount over
+	rm -r "$up"
+}
+
 make_pool 3G
 make_subvolume ops --size 2G
 mount_subvolume ops
@@ -90,8 +136,10 @@ remount_subvolume ops
 make_subvolume lz4 --size 300M --compression lz4
 mount_subvolume lz4
 # shellcheck disable=SC2154	# mount_subvolume sets it
-cases lz4 "$MNT_lz4" --only 'unlink*' --only 'punch*' --only 'trunc*' --only 'copy*' --only 'zero*' --only 'mmap*' --only '*write*'
+cases lz4 "$MNT_lz4" --compressible --only 'unlink*' --only 'punch*' --only 'trunc*' --only 'copy*' --only 'zero*' --only 'mmap*' --only '*write*'
+run_test leave_text "$MNT_lz4/text"
 unmount_subvolume lz4
+run_test overlayfs_keeps_its_upper_layer_here
 for type in ext4 xfs; do
 	if ! reference $type; then
 		skip_test "compared_with_$type" "$why"
@@ -101,4 +149,5 @@ for type in ext4 xfs; do
 	cases "user=$type" --compare "$MNT_ops/user" "$WORK/$type/user" --as $user:$user
 done
 check_pool
+run_test text_is_compressed /text lz4
 finish

@@ -226,9 +226,16 @@ void ops_see_content(struct t *t, const char *path)
 	close(fd);
 }
 
+static unsigned alike; /* log2 of how many bytes in a row are the same */
+
+void ops_set_compressible(void)
+{
+	alike = 5;
+}
+
 uint8_t ops_byte(uint64_t seed, uint64_t offset)
 {
-	uint64_t x = (offset + 1) * 0x9E3779B97F4A7C15ULL ^ (seed * 0xD1B54A32D192ED03ULL);
+	uint64_t x = ((offset >> alike) + 1) * 0x9E3779B97F4A7C15ULL ^ (seed * 0xD1B54A32D192ED03ULL);
 
 	/* Never zero, so that a hole cannot be taken for data. */
 	return (uint8_t)((x >> 32) % 255 + 1);
