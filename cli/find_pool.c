@@ -150,9 +150,9 @@ static int find_members(const char *path, const struct label *pool, struct pool_
 	if (found == pool->device_count)
 		return 0;
 	return refuse(-ENXIO, why, len,
-		      "pool %s has %u devices and %u of them (one is number %u) were not found; name them all "
+		      "pool %s has %u devices and %u of them (one is device %u of %u) were not found; name them all "
 		      "in %s/%s.conf, or attach them",
-		      pool->name, pool->device_count, pool->device_count - found, missing, NVFS_CONF_DIR,
+		      pool->name, pool->device_count, pool->device_count - found, missing + 1, pool->device_count, NVFS_CONF_DIR,
 		      pool->name);
 }
 
