@@ -128,8 +128,13 @@ cleanup_all() {
 	rm -rf --one-file-system "$WORK"
 }
 trap cleanup_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
+# A second signal, as timeout(1) sends one to its whole group, must not end what the first one began.
+end_by_signal() {
+	trap : INT TERM HUP
+	exit "$1"
+}
+trap 'end_by_signal 130' INT
+trap 'end_by_signal 143' TERM HUP
 
 # make_pool [SIZE [mkfs.nvfs arguments]]: sets POOL and POOL_FILE (the newest pool's) and serves it.
 make_pool() {
@@ -245,7 +250,7 @@ need() {
 	done
 }
 
-# with_mount_helpers COMMAND...: in a mount namespace where mount(8) and umount(8) find the helpers
+# with_mount_helpers COMMAND...: runs a program in a mount namespace where mount(8) and umount(8) find the helpers
 # under test, which they look for in /sbin and /usr/sbin only.
 with_mount_helpers() {
 	# shellcheck disable=SC2016
@@ -258,7 +263,7 @@ with_mount_helpers() {
 			ln -sfn "$(command -v "$helper")" "$WORK/sbin/$helper"
 		done
 		mount --bind "$WORK/sbin" /usr/sbin
-		"$@"' with_mount_helpers "$@"
+		exec "$@"' with_mount_helpers "$@"
 }
 
 # fails COMMAND...: passes when the command fails, and not by a signal or a time limit.
