@@ -574,6 +574,92 @@ START_TEST(sync_of_what_is_removed_meanwhile)
 }
 END_TEST
 
+/* ---- A cycle in turns ---- */
+
+#define TURN_BYTES (5u << 20)
+
+static uint64_t device_writes(const struct rig *rig)
+{
+	struct device_health n;
+
+	device_health(rig->dev[0], &n);
+	return n.writes;
+}
+
+static uint8_t *turns_fill(unsigned seed)
+{
+	uint8_t *buf = malloc(2 * TURN_BYTES);
+
+	for (size_t i = 0; i < TURN_BYTES; i += 512)
+		memset(buf + i, (int)(i / 512 + seed), 512);
+	return buf;
+}
+
+static void turns_check(struct rig *rig, uint64_t ino, uint8_t *buf)
+{
+	ck_assert_int_eq(rig_read(rig, ino, 0, buf + TURN_BYTES, TURN_BYTES), TURN_BYTES);
+	ck_assert_mem_eq(buf + TURN_BYTES, buf, TURN_BYTES);
+}
+
+/* The write that makes a file dirty enough for a cycle is answered before the first checksum of it. */
+START_TEST(answers_come_before_a_cycle)
+{
+	struct rig_call call = { 0 };
+	uint8_t *buf = turns_fill(1);
+	const struct file *running;
+	uint64_t ino, before;
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	ino = rig_create(&rig, "a");
+	before = device_writes(&rig);
+	rig_start_write(&rig, &call, ino, 0, buf, TURN_BYTES, 0);
+	ck_assert(call.done);
+	running = rig.sv->data->lists[FILE_RUNNING];
+	ck_assert(running && running->cycle->yielded);
+	ck_assert_uint_eq(running->cycle->pending, 1); /* the turn; no write */
+	while (device_writes(&rig) == before) /* without a sync */
+		rig_turn(&rig, 1);
+	rig_reopen(&rig); /* in the middle of it */
+	turns_check(&rig, ino, buf);
+	rig_free(&rig);
+	free(buf);
+}
+END_TEST
+
+/* Any of its writes may fail: nothing is lost, and the next sync writes it all. */
+START_TEST(any_turn_may_fail)
+{
+	uint8_t *buf = turns_fill(2);
+	uint64_t ino;
+	struct rig rig;
+
+	rig_make(&rig, NULL);
+	ino = rig_create(&rig, "a");
+	for (unsigned at = 1; at <= 4; at++) { /* a later one is the log's */
+		struct sim_faults faults = { .fail_write_at = at, .latency_min_ns = 1000, .latency_max_ns = 100000 };
+		struct rig_call call = { 0 };
+
+		memset(buf + (at - 1) * 65536, (int)at, 65536);
+		log_set_sink(quiet, NULL);
+		sim_set_faults(rig.dev[0], &faults);
+		ck_assert_int_eq(rig_write(&rig, ino, 0, buf, TURN_BYTES, 0), TURN_BYTES);
+		rig_start_fsync(&rig, &call, ino);
+		rig_wait(&rig, &call);
+		sim_set_faults(rig.dev[0], NULL);
+		log_set_sink(NULL, NULL);
+		ck_assert(call.result == 0 || call.result == -EIO);
+		turns_check(&rig, ino, buf);
+		ck_assert_int_eq(rig_fsync(&rig, ino), 0);
+	}
+	rig_check(&rig);
+	rig_reopen(&rig);
+	turns_check(&rig, ino, buf);
+	rig_free(&rig);
+	free(buf);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("writeback");
@@ -588,5 +674,7 @@ int main(void)
 	add(suite, "takeup", dirty_blocks_are_taken_up, 2);
 	add(suite, "truncation", cut_hides_and_is_reaped, 2);
 	add(suite, "removed", sync_of_what_is_removed_meanwhile, 1);
+	add(suite, "turns", answers_come_before_a_cycle, 1);
+	add(suite, "failed_turns", any_turn_may_fail, 1);
 	return unit_run_suite(suite);
 }
