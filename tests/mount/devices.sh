@@ -256,6 +256,19 @@ mkfs_asks_before_it_overwrites_ext4() {
 	detach "$device"
 }
 
+# What lies where a new pool writes nothing has to be removed by itself.
+mkfs_removes_signatures_that_it_does_not_write_over() {
+	local device i
+	loop device zfs.img 80M
+	# Four of the marks that ZFS leaves in the third of its labels, half a MiB before the end.
+	for i in 0 1 2 3; do
+		printf '\x0c\xb1\xba\x00' | dd of="$device" bs=1024 seek=$((80 * 1024 - 384 + i)) conv=notrunc,fsync status=none
+	done
+	same "$(blkid -p -o value -s TYPE "$device")" zfs_member
+	refused_then_forced "$device" zfs_member
+	detach "$device"
+}
+
 mkfs_asks_before_it_overwrites_partitions() {
 	local device
 	need perl
@@ -472,7 +485,8 @@ freed_blocks_are_discarded_on_block_devices_alone() {
 }
 
 for t in one_device_is_a_pool served_device_is_refused_to_others three_devices_are_a_pool \
-	mkfs_asks_before_it_overwrites_ext4 mkfs_asks_before_it_overwrites_partitions mkfs_leaves_a_mounted_device \
+	mkfs_asks_before_it_overwrites_ext4 mkfs_removes_signatures_that_it_does_not_write_over \
+	mkfs_asks_before_it_overwrites_partitions mkfs_leaves_a_mounted_device \
 	mkfs_leaves_the_device_of_a_mounted_partition mkfs_leaves_swap_in_use failed_reads_are_told_and_stop_nothing \
 	failed_writes_are_told_and_stop_nothing freed_blocks_are_discarded_on_block_devices_alone; do
 	run_test $t
