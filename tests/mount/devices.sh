@@ -9,10 +9,14 @@
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
 
+# What a test left that failed. Its daemon is gone with it: mountpoint(1) takes such a mount for none.
+unmount_left() { umount -l "$WORK/mnt" 2>/dev/null; }
+
 # A device that is swapped to cannot be detached. The others go when the last who uses them does, and then what lies under
 # them can be unmounted.
 cleanup_devices() {
 	[ -s "$WORK/swapped" ] && swapoff "$(cat "$WORK/swapped")" 2>/dev/null
+	unmount_left
 	detach_loops
 	cleanup_all
 }
@@ -490,5 +494,6 @@ for t in one_device_is_a_pool served_device_is_refused_to_others three_devices_a
 	mkfs_leaves_the_device_of_a_mounted_partition mkfs_leaves_swap_in_use failed_reads_are_told_and_stop_nothing \
 	failed_writes_are_told_and_stop_nothing freed_blocks_are_discarded_on_block_devices_alone; do
 	run_test $t
+	unmount_left
 done
 finish
