@@ -22,17 +22,6 @@ ROUNDS=10
 BIG=$WORK/big			# three MiB and some bytes: several chunks, the last block in part
 dd if=/dev/urandom of="$BIG" bs=1023 count=3079 status=none
 
-# in_time COMMAND...: what another process does comes when it comes; fails only when it does not come at all.
-in_time() {
-	local _
-	for _ in $(seq 3000); do
-		"$@" && return
-		sleep 0.02
-	done
-	echo "never came true: $*"
-	return 1
-}
-
 uptime_cs() {
 	local up
 	read -r up _ </proc/uptime

@@ -12,17 +12,6 @@ export POOL POOL_FILE
 
 options_of() { findmnt -n -o OPTIONS --target "$1"; }
 
-# in_time COMMAND...: what another process does comes when it comes; fails only when it does not come at all.
-in_time() {
-	local _
-	for _ in $(seq 600); do
-		"$@" && return
-		sleep 0.1
-	done
-	echo "never came true: $*"
-	return 1
-}
-
 type_and_defaults() {
 	mount -t nvfs "$POOL:data" "$WORK/mnt"
 	same "$(findmnt -n -o FSTYPE,SOURCE --target "$WORK/mnt" | tr -s ' ')" "fuse.nvfs $POOL:data"

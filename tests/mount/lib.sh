@@ -266,6 +266,17 @@ with_mount_helpers() {
 		exec "$@"' with_mount_helpers "$@"
 }
 
+# in_time COMMAND...: what another process does comes when it comes; fails only when it does not come at all.
+in_time() {
+	local _
+	for _ in $(seq 3000); do
+		"$@" && return
+		sleep 0.02
+	done
+	echo "never came true: $*"
+	return 1
+}
+
 # fails COMMAND...: passes when the command fails, and not by a signal or a time limit.
 fails() {
 	local status=0
@@ -273,6 +284,35 @@ fails() {
 	[ $status -ne 0 ] && [ $status -lt 124 ] && return 0
 	echo "should have failed (status $status): $*"
 	return 1
+}
+
+# refused PATTERN COMMAND...: fails with one line on stderr that matches.
+refused() {
+	local pattern=$1 lines
+	shift
+	fails "$@" >out 2>err
+	cat out err
+	lines=$(grep -c . err)
+	[ "$lines" -eq 1 ] || { echo "$lines lines instead of one"; return 1; }
+	grep -qiE -- "$pattern" err || { echo "does not say: $pattern"; return 1; }
+}
+
+# unchanged FILE|DEVICE COMMAND...: the command leaves every byte of it as it is.
+unchanged() {
+	local file=$1 before
+	shift
+	before=$(sha256sum <"$file")
+	"$@"
+	same "$(sha256sum <"$file")" "$before"
+}
+
+# exits_with STATUS COMMAND...: its output is in `out`.
+exits_with() {
+	local wanted=$1 status=0
+	shift
+	"$@" >out 2>&1 || status=$?
+	cat out
+	same "$status" "$wanted"
 }
 
 # leave_text FILE, on a mounted subvolume; when its pool, the one made last, is stopped, text_is_compressed /FILE SUBVOLUME.

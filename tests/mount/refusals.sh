@@ -10,35 +10,6 @@ make_subvolume data --size 64M
 mount_subvolume data
 MNT_data=${MNT_data:?}
 
-# refused PATTERN COMMAND...: fails with one line on stderr that matches.
-refused() {
-	local pattern=$1 lines
-	shift
-	fails "$@" >out 2>err
-	cat out err
-	lines=$(grep -c . err)
-	[ "$lines" -eq 1 ] || { echo "$lines lines instead of one"; return 1; }
-	grep -qiE -- "$pattern" err || { echo "does not say: $pattern"; return 1; }
-}
-
-# unchanged FILE COMMAND...: the command leaves every byte of the file as it is.
-unchanged() {
-	local file=$1 before
-	shift
-	before=$(sha256sum <"$file")
-	"$@"
-	same "$(sha256sum <"$file")" "$before"
-}
-
-# exits_with STATUS COMMAND...: its output is in `out`.
-exits_with() {
-	local wanted=$1 status=0
-	shift
-	"$@" >out 2>&1 || status=$?
-	cat out
-	same "$status" "$wanted"
-}
-
 mkfs_refuses_a_foreign_filesystem() {
 	truncate -s 64M ext4.img
 	mkfs.ext4 -q ext4.img
@@ -510,20 +481,26 @@ newer_format_is_refused() {
 	rm newer.img
 }
 
+# stopped_pool_with_a_file POOL FILE: 256 KiB of noise in /f of its subvolume `data`, and in `whole`.
+stopped_pool_with_a_file() {
+	mkdir -p filled
+	mkfs.nvfs --quiet --name "$1" --size 128M "$2"
+	nvfs pool start "./$2"
+	nvfs subvolume create "$1:data" --size 32M
+	mount.nvfs "$1:data" filled
+	dd if=/dev/urandom of=filled/f bs=64k count=4 status=none
+	cp filled/f whole
+	umount.fuse.nvfs filled
+	nvfs pool stop "$1"
+}
+
 # A newer minor version, and a feature that may be read without being known: everything can be read, nothing is written.
 newer_minor_format_is_read_only() {
 	local pool=$POOL-minor field
 	need python3
 	mkdir -p newer
 	for field in "18 9" "32 1"; do
-		mkfs.nvfs --quiet --name "$pool" --size 128M newer.img
-		nvfs pool start ./newer.img
-		nvfs subvolume create "$pool:data" --size 32M
-		mount.nvfs "$pool:data" newer
-		dd if=/dev/urandom of=newer/f bs=64k count=4 status=none
-		cp newer/f whole
-		umount.fuse.nvfs newer
-		nvfs pool stop "$pool"
+		stopped_pool_with_a_file "$pool" newer.img
 		# shellcheck disable=SC2086 # two words
 		label_field $field
 		unchanged newer.img read_only_visit
@@ -569,14 +546,7 @@ damaged_pool_is_not_taken_for_empty() {
 damaged_data_is_an_io_error() {
 	local rot=$POOL-rot address byte where
 	mkdir -p rotten
-	mkfs.nvfs --quiet --name "$rot" --size 128M rot.img
-	nvfs pool start ./rot.img
-	nvfs subvolume create "$rot:data" --size 32M
-	mount.nvfs "$rot:data" rotten
-	dd if=/dev/urandom of=rotten/f bs=64k count=4 status=none
-	cp rotten/f whole
-	umount.fuse.nvfs rotten
-	nvfs pool stop "$rot"
+	stopped_pool_with_a_file "$rot" rot.img
 	nvfs debug dump ./rot.img inode /f >out
 	address=$(sed -nE 's/.*\[0\+64 @0:([0-9]+) .*/\1/p' out)
 	[ -n "$address" ] || { cat out; return 1; }
