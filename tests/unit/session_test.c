@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "fs/ops.h"
+#include "io/reactor_ring.h"
 #include "meta/pool.h"
 #include "tests/fake/fake_meta.h"
 #include "tests/unit/unit.h"
@@ -576,6 +577,68 @@ START_TEST(parallel_direct_opens_work)
 }
 END_TEST
 
+/* ---- A busy neighbour ---- */
+
+#define NEIGHBOUR_REQUESTS 16u
+
+/* Asked before the session, and always with requests for its device. */
+struct neighbour {
+	struct reactor_source source; /* first */
+	struct reactor_op op;
+};
+
+static void neighbour_done(struct reactor *r, struct reactor_op *op, const struct io_uring_cqe *cqe)
+{
+	(void)r;
+	(void)op;
+	(void)cqe;
+}
+
+static bool neighbour_poll(struct reactor *r, struct reactor_source *source)
+{
+	struct neighbour *n = (struct neighbour *)source;
+
+	for (unsigned i = 0; i < NEIGHBOUR_REQUESTS; i++) {
+		struct io_uring_sqe *sqe = reactor_get_sqe(r);
+
+		if (!sqe)
+			break;
+		io_uring_prep_nop(sqe);
+		reactor_start_sqe(r, sqe, &n->op);
+	}
+	return true;
+}
+
+static struct neighbour neighbour = { .source = { .poll = neighbour_poll, .fd = -1 }, .op.complete = neighbour_done };
+
+static void neighbour_come(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(reactor_source_add(reactor, &neighbour.source), 0);
+}
+
+static void neighbour_go(void *arg)
+{
+	(void)arg;
+	reactor_source_remove(reactor, &neighbour.source);
+}
+
+/* Whoever has its batch ended by the requests of another still reads one of its own each time. */
+START_TEST(busy_neighbour_starves_nobody)
+{
+	begin_mounted(&(struct fake_options){ 0 });
+	on_reactor(neighbour_come, NULL);
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "d%d", i);
+		ck_assert_int_eq(mkdir(at(name), 0755), 0);
+	}
+	on_reactor(neighbour_go, NULL);
+	unmount();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -584,7 +647,7 @@ int main(void)
 		goes_on_when_buffers_run_out, lists_every_name_once, opens_as_posix_says,
 		attributes_stay_true, pages_survive_close_and_stat,
 		reads_move_the_atime_and_nothing_else, lookups_are_given_back,
-		parallel_direct_opens_work,
+		parallel_direct_opens_work, busy_neighbour_starves_nobody,
 	};
 	Suite *suite = suite_create("session");
 	TCase *tcase = tcase_create("session");
