@@ -10,7 +10,7 @@
 
 /*
  * The control socket: takes connections, reads lines, checks who asks and writes the answers; what the requests
- * mean is in admin.c. A thread for each connection, because administration sleeps.
+ * mean is in admin*.c. A thread for each connection, because administration sleeps.
  * docs/control-protocol.md.
  */
 

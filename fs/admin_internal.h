@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of requests share: one file for each kind of object (admin_pool.c, admin_subvolume.c, ...), which ends with a
+ * table of its requests that admin.c looks through.
+ */
+#ifndef NVFS_FS_ADMIN_INTERNAL_H
+#define NVFS_FS_ADMIN_INTERNAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "fs/admin.h"
+#include "meta/subvol.h"
+
+/* A request on its way. The thread is its connection's: it may sleep. */
+struct admin_context {
+	struct server *server;
+	struct admin *admin;
+	struct control_peer *peer;
+	json_t *request;
+	int fd; /* a descriptor that came with it, or -1: taken by who needs it */
+};
+
+enum admin_access {
+	ADMIN_ONLY,    /* root and the control group */
+	ADMIN_ANYBODY, /* who got through to the socket; a function may refuse on its own */
+};
+
+struct admin_request {
+	const char *op; /* NULL ends a table */
+	/* The reply, a new reference; NULL when c->peer->deferred was set or without memory. */
+	json_t *(*fn)(struct admin_context *c);
+	enum admin_access access;
+};
+
+extern const struct admin_request admin_pool_requests[], admin_subvolume_requests[], admin_mount_requests[];
+
+/* A reply that has only "ok", or fields besides; takes the fields. */
+json_t *admin_ok(json_t *fields);
+
+/* What json_unpack_ex() found wrong. */
+json_t *admin_bad_request(const json_error_t *error);
+
+/* A refusal of meta/ about a subvolume: its sentence when it has one. */
+json_t *admin_refused(int err, const char *why, const char *what, const char *name);
+
+/* {"ok": true, "subvolume": {...}} as it is now, or a refusal. */
+json_t *admin_subvolume_reply(struct server *s, const char *name);
+
+/* A string that may be no UTF-8. */
+json_t *admin_text(const char *s, size_t len);
+
+#define BYTES(blocks) ((json_int_t)((blocks) * (uint64_t)NVFS_BLOCK_SIZE))
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <string.h>
+#include <unistd.h>
+#include <uuid/uuid.h>
+
+#include "fs/admin_internal.h"
+#include "fs/server.h"
+#include "io/device.h"
+#include "io/log.h"
+
+static void add_session(const struct volume *v, void *arg)
+{
+	struct session_stats stats;
+
+	session_stats(v->session, &stats);
+	json_array_append_new(
+		arg, json_pack("{s:o,s:o,s:b,s:b,s:I,s:i}", "subvolume",
+			       admin_text(v->name, strlen(v->name)), "target",
+			       admin_text(v->target, strlen(v->target)), "read_only", v->read_only,
+			       "mounted", stats.mounted, "requests", (json_int_t)stats.requests,
+			       "in_flight", (int)stats.in_flight));
+}
+
+static json_t *device_list(struct server *s)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < s->device_count; i++) {
+		const char *name = device_name(s->devices[i]);
+
+		json_array_append_new(list, admin_text(name, strlen(name)));
+	}
+	return list;
+}
+
+static json_t *pool_object(struct admin_context *c)
+{
+	struct server *s = c->server;
+	struct pool_stats p;
+	char uuid[37];
+	json_t *pool;
+
+	pool_stats(s->pool, &p);
+	uuid_unparse_lower(p.uuid, uuid);
+	pool = json_pack("{s:s,s:s,s:s,s:i,s:i,s:i,s:o}", "name", p.name, "uuid", uuid, "version",
+			 PACKAGE_VERSION, "supervisor_pid", (int)c->admin->supervisor, "worker_pid",
+			 (int)getpid(), "reactors", (int)s->reactor_count, "devices",
+			 device_list(s));
+	if (!pool)
+		return NULL;
+	json_object_update_new(
+		pool, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "data_bytes",
+				BYTES(p.data_blocks), "free_bytes", BYTES(p.free_blocks),
+				"reserved_bytes", BYTES(p.reserved_blocks), "meta_bytes",
+				(json_int_t)p.meta_bytes, "meta_free_bytes",
+				(json_int_t)p.meta_free_bytes, "inodes",
+				(json_int_t)p.inodes_max, "dirty_bytes", BYTES(p.dirty_blocks),
+				"dirty_cap_bytes", BYTES(p.dirty_cap_blocks), "commits",
+				(json_int_t)p.commits, "checksum_errors",
+				(json_int_t)p.checksum_errors, "io_errors", (json_int_t)p.io_errors,
+				"subvolumes", (json_int_t)p.subvolumes, "open_subvolumes",
+				(json_int_t)p.open_subvolumes));
+	return pool;
+}
+
+static json_t *pool_show(struct admin_context *c)
+{
+	json_error_t error;
+	json_t *sessions;
+	const char *op;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s!}", "op", &op))
+		return admin_bad_request(&error);
+	sessions = json_array();
+	server_each_volume(c->server, add_session, sessions);
+	return admin_ok(json_pack("{s:o,s:o}", "pool", pool_object(c), "sessions", sessions));
+}
+
+static json_t *pool_stop(struct admin_context *c)
+{
+	json_error_t error;
+	char why[1024];
+	const char *op;
+	int force = 0, err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s?b!}", "op", &op, "force", &force))
+		return admin_bad_request(&error);
+	err = server_prepare_stop(c->server, force, why, sizeof(why));
+	if (err)
+		return control_refuse(err, "%s", why);
+	log_info("%s: stopped by process %d of user %u", pool_name(c->server->pool),
+		 (int)c->peer->pid, (unsigned)c->peer->uid);
+	c->peer->deferred = true;
+	return NULL;
+}
+
+const struct admin_request admin_pool_requests[] = {
+	{ "pool.show", pool_show, ADMIN_ANYBODY },
+	{ "pool.stop", pool_stop, ADMIN_ONLY },
+	{ NULL, NULL, ADMIN_ONLY },
+};

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/admin_internal.h"
+#include "fs/server.h"
+#include "io/log.h"
+
+static json_t *stats_object(const struct subvol_stats *s)
+{
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "reads", (json_int_t)s->reads,
+			 "writes", (json_int_t)s->writes, "read_bytes", (json_int_t)s->read_bytes,
+			 "written_bytes", (json_int_t)s->written_bytes, "namespace_ops",
+			 (json_int_t)s->namespace_ops, "fsyncs", (json_int_t)s->fsyncs,
+			 "dirty_bytes", BYTES(s->dirty_blocks), "checksum_errors",
+			 (json_int_t)s->checksum_errors, "cached_inodes",
+			 (json_int_t)s->cached_inodes);
+}
+
+struct mount_search {
+	const char *name;
+	json_t *object;
+};
+
+static void add_mount(const struct volume *v, void *arg)
+{
+	struct mount_search *search = arg;
+	struct subvol_stats stats;
+
+	if (strcmp(v->name, search->name))
+		return;
+	subvol_stats(v->ops.sv, &stats);
+	json_object_set_new(search->object, "mounted", json_true());
+	json_object_set_new(search->object, "target", admin_text(v->target, strlen(v->target)));
+	json_object_set_new(search->object, "read_only", json_boolean(v->read_only));
+	json_object_set_new(search->object, "stats", stats_object(&stats));
+	/* What an open one uses is known to the reactor first. */
+	json_object_set_new(search->object, "used_bytes", json_integer(BYTES(stats.used_blocks)));
+	json_object_set_new(search->object, "used_inodes",
+			    json_integer((json_int_t)stats.used_inodes));
+}
+
+static json_t *subvolume_object(struct server *s, const struct subvol_info *info, const char *name)
+{
+	struct mount_search search = { .name = name };
+	const struct subvol_rec *rec = &info->rec;
+
+	search.object = json_pack(
+		"{s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "name", admin_text(name, strlen(name)), "id",
+		(json_int_t)rec->tree, "size_bytes", BYTES(rec->size_blocks), "used_bytes",
+		BYTES(info->used_blocks), "inodes", (json_int_t)rec->inodes_max, "used_inodes",
+		(json_int_t)info->used_inodes, "thin", !(rec->flags & SUBVOL_RESERVED),
+		"compression", rec->compression ? "lz4" : "off", "created_ns",
+		(json_int_t)rec->created_ns, "mounted", 0, "leaving", server_is_leaving(s, name));
+	if (search.object)
+		server_each_volume(s, add_mount, &search);
+	return search.object;
+}
+
+json_t *admin_subvolume_reply(struct server *s, const char *name)
+{
+	struct subvol_info info;
+	int err = subvol_info(s->pool, name, &info);
+
+	if (err)
+		return admin_refused(err, "", "read", name);
+	return admin_ok(json_pack("{s:o}", "subvolume", subvolume_object(s, &info, name)));
+}
+
+/* ---- Requests ---- */
+
+static int parse_compression(const char *name, uint8_t *out)
+{
+	if (!strcmp(name, "off"))
+		*out = 0;
+	else if (!strcmp(name, "lz4"))
+		*out = 1;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static json_t *subvolume_create(struct admin_context *c)
+{
+	json_int_t size = 0, inodes = 0, uid = 0, gid = 0, mode = 0;
+	const char *op, *name, *compression = "off";
+	struct subvol_options options = { 0 };
+	char why[1024] = "";
+	json_error_t error;
+	int thin = 0, err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s:I,s?I,s?b,s?s,s?I,s?I,s?I!}", "op",
+			   &op, "name", &name, "size_bytes", &size, "inodes", &inodes, "thin", &thin,
+			   "compression", &compression, "uid", &uid, "gid", &gid, "mode", &mode))
+		return admin_bad_request(&error);
+	if (size <= 0 || inodes < 0)
+		return control_refuse(EINVAL, "a subvolume needs a size of at least one block");
+	if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX || mode < 0 ||
+	    mode > 07777)
+		return control_refuse(EINVAL, "owner or mode of the root directory is out of range");
+	if (parse_compression(compression, &options.compression))
+		return control_refuse(EINVAL, "compression is off or lz4, not %s", compression);
+	options.size_bytes = (uint64_t)size;
+	options.inodes_max = (uint64_t)inodes;
+	options.thin = thin;
+	options.root_uid = (uint32_t)uid;
+	options.root_gid = (uint32_t)gid;
+	options.root_mode = (uint32_t)mode;
+	err = subvol_create(c->server->pool, name, &options, why, sizeof(why));
+	if (err)
+		return admin_refused(err, why, "created", name);
+	log_info("%s: subvolume %s was created by user %u", pool_name(c->server->pool), name,
+		 (unsigned)c->peer->uid);
+	return admin_subvolume_reply(c->server, name);
+}
+
+struct subvolume_list {
+	struct server *server;
+	json_t *array;
+};
+
+static int add_subvolume(const struct subvol_info *info, void *arg)
+{
+	struct subvolume_list *list = arg;
+	char name[SUBVOL_NAME_MAX + 1];
+
+	snprintf(name, sizeof(name), "%.*s", (int)info->rec.name_len, info->rec.name);
+	return json_array_append_new(list->array, subvolume_object(list->server, info, name))
+		       ? -ENOMEM
+		       : 0;
+}
+
+static json_t *subvolume_list(struct admin_context *c)
+{
+	struct subvolume_list list = { .server = c->server, .array = json_array() };
+	json_error_t error;
+	const char *op;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s!}", "op", &op)) {
+		json_decref(list.array);
+		return admin_bad_request(&error);
+	}
+	err = subvol_each(c->server->pool, add_subvolume, &list);
+	if (err) {
+		json_decref(list.array);
+		return control_refuse(err, "the subvolumes cannot be listed: %s", strerror(-err));
+	}
+	return admin_ok(json_pack("{s:o}", "subvolumes", list.array));
+}
+
+static json_t *subvolume_show(struct admin_context *c)
+{
+	json_error_t error;
+	const char *op, *name;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s!}", "op", &op, "name", &name))
+		return admin_bad_request(&error);
+	return admin_subvolume_reply(c->server, name);
+}
+
+static json_t *subvolume_resize(struct admin_context *c)
+{
+	json_int_t size = 0, inodes = 0;
+	char why[1024] = "";
+	json_error_t error;
+	const char *op, *name;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?I,s?I!}", "op", &op, "name", &name,
+			   "size_bytes", &size, "inodes", &inodes))
+		return admin_bad_request(&error);
+	if (size < 0 || inodes < 0 || (!size && !inodes))
+		return control_refuse(EINVAL, "a new size or a new number of inodes is needed");
+	err = subvol_resize(c->server->pool, name, (uint64_t)size, (uint64_t)inodes, why,
+			    sizeof(why));
+	if (err)
+		return admin_refused(err, why, "resized", name);
+	return admin_subvolume_reply(c->server, name);
+}
+
+static json_t *subvolume_delete(struct admin_context *c)
+{
+	char why[1024] = "";
+	json_error_t error;
+	const char *op, *name;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s!}", "op", &op, "name", &name))
+		return admin_bad_request(&error);
+	server_settle(c->server, name);
+	err = subvol_delete(c->server->pool, name, why, sizeof(why));
+	if (err)
+		return admin_refused(err, why, "deleted", name);
+	log_info("%s: subvolume %s was deleted by user %u", pool_name(c->server->pool), name,
+		 (unsigned)c->peer->uid);
+	return admin_ok(NULL);
+}
+
+const struct admin_request admin_subvolume_requests[] = {
+	{ "subvolume.create", subvolume_create, ADMIN_ONLY },
+	{ "subvolume.list", subvolume_list, ADMIN_ANYBODY },
+	{ "subvolume.show", subvolume_show, ADMIN_ANYBODY },
+	{ "subvolume.resize", subvolume_resize, ADMIN_ONLY },
+	{ "subvolume.delete", subvolume_delete, ADMIN_ONLY },
+	{ NULL, NULL, ADMIN_ONLY },
+};
