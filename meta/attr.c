@@ -101,7 +101,7 @@ int attr_kill_privs(struct op *op, struct inode *inode)
 	change_inode(&c, inode)->ctime = change_now(&c);
 	/* Part of a write, which is replayed as a whole and leaves no result. */
 	op->session = 0;
-	r = change_write(&c, 0, false);
+	r = change_write(&c, 0, CHANGE_GROWS);
 	op->session = session;
 	op->killed_setid |= !r && kills;
 	return r;
@@ -179,7 +179,7 @@ int attr_set(struct op *op, uint64_t ino, unsigned set, const struct inode_attr 
 		change_begin(&c, op);
 		r = fill(op, &c, inode, set, in);
 		if (!r)
-			r = change_write(&c, ino, true); /* values in place of others: on a full pool, too */
+			r = change_write(&c, ino, CHANGE_REPLACES); /* values in place of others: on a full pool, too */
 		if (r)
 			return r;
 		set_file_times(inode, set, in);

@@ -214,6 +214,34 @@ static int64_t positive(int64_t n)
 	return n > 0 ? n : 0;
 }
 
+/* What is to be taken and what is given back. Data that the batch drops gives back, too; data that it maps was charged when it was accepted. */
+static void split_delta(const struct counters_delta *d, struct charge *charge, struct charge *give)
+{
+	const int64_t blocks = d->meta + (d->referenced < 0 ? d->referenced : 0);
+	const int64_t own = d->meta_born + (d->born < 0 ? d->born : 0);
+
+	*charge = (struct charge){ positive(blocks), positive(d->inodes), positive(own), positive(d->inodes_born) };
+	*give = (struct charge){ positive(-blocks), positive(-d->inodes), positive(-own), positive(-d->inodes_born) };
+}
+
+/* A change that removes something may have to copy records that a snapshot holds: no limit of the tenant is in its way. */
+static int charge_freeing(struct op *op, const struct charge *charge)
+{
+	const struct charge visible = { .blocks = charge->blocks, .inodes = charge->inodes };
+	const int r = subvol_charge_op(op, &visible);
+
+	if (!r)
+		subvol_charge_own(op->sv, charge->own_blocks, charge->own_inodes);
+	return r;
+}
+
+static void uncharge(struct subvol *sv, const struct charge *c)
+{
+	const struct charge back = { -c->blocks, -c->inodes, -c->own_blocks, -c->own_inodes };
+
+	subvol_charge(sv, &back);
+}
+
 static void apply(struct change *c)
 {
 	for (unsigned i = 0; i < c->count; i++) {
@@ -268,30 +296,28 @@ static int write_records(struct change *c, bool frees)
 	return r;
 }
 
-int change_write(struct change *c, uint64_t result, bool frees)
+int change_write(struct change *c, uint64_t result, enum change_kind kind)
 {
 	struct subvol *sv = c->op->sv;
-	int64_t blocks, inodes;
+	struct charge charge, give;
 	int r;
 
 	sum_delta(c);
 	put_inodes(c);
 	if (c->op->session)
 		put_result(c, result);
-	/* Data that the batch drops gives back blocks too; data that it maps was charged when it was accepted. */
-	blocks = c->delta.meta + (c->delta.referenced < 0 ? c->delta.referenced : 0);
-	inodes = c->delta.inodes;
-	r = subvol_charge_op(c->op, positive(blocks), positive(inodes));
+	split_delta(&c->delta, &charge, &give);
+	r = kind == CHANGE_FREES ? charge_freeing(c->op, &charge) : subvol_charge_op(c->op, &charge);
 	if (!r) {
-		r = write_records(c, frees);
+		r = write_records(c, kind != CHANGE_GROWS);
 		if (r)
-			subvol_charge(sv, -positive(blocks), -positive(inodes));
+			uncharge(sv, &charge);
 	}
 	if (r) {
 		change_abandon(c);
 		return r;
 	}
-	gather_give(sv->gather, positive(-blocks), positive(-inodes));
+	gather_give(sv->gather, &give);
 	apply(c);
 	atomic_fetch_add_explicit(&sv->stats.namespace_ops, 1, memory_order_relaxed);
 	return 0;

@@ -55,11 +55,14 @@ void change_xattr(struct change *c, uint64_t ino, const char *name, size_t name_
 /* Put the orphan record of an inode in this state, or (state < 0) delete it. is_new: it has none. */
 void change_orphan(struct change *c, uint64_t ino, int state, bool is_new);
 
-/*
- * Charge and write. result is the inode that a reply is about, 0 for none. Errors: -ENOSPC, -EDQUOT, -EROFS, -EIO; META_WAIT.
- * frees: the change gives back more than it takes, and goes in although metadata's room is short.
- */
-int change_write(struct change *c, uint64_t result, bool frees);
+enum change_kind {
+	CHANGE_GROWS,
+	CHANGE_REPLACES, /* goes in although metadata's room is short */
+	CHANGE_FREES,    /* and although what it copies, because a snapshot holds it, is above the tenant's or the pool's limit */
+};
+
+/* Charge and write. result is the inode that a reply is about, 0 for none. Errors: -ENOSPC, -EDQUOT, -EROFS, -EIO; META_WAIT. */
+int change_write(struct change *c, uint64_t result, enum change_kind kind);
 
 /* Bytes of its records so far; 0: nothing but, perhaps, inodes' new values. */
 size_t change_bytes(const struct change *c);

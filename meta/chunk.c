@@ -175,7 +175,7 @@ static bool cut_covers(const struct file *f, uint64_t no, uint64_t seq)
 }
 
 /* Enter what RocksDB has (value NULL: nothing) as a chunk. */
-static int chunk_enter(struct file *f, uint64_t no, const void *value, size_t len, bool own, struct chunk **out)
+static int chunk_enter(struct file *f, uint64_t no, const void *value, size_t len, uint32_t node, struct chunk **out)
 {
 	struct map_rec rec;
 	struct chunk *c;
@@ -187,8 +187,8 @@ static int chunk_enter(struct file *f, uint64_t no, const void *value, size_t le
 	if (!r && !c)
 		return -ENOMEM;
 	if (!r && value) {
-		c->own = own;
-		r = blockmap_from_rec(&c->map, &rec, !own);
+		c->node = node;
+		r = blockmap_from_rec(&c->map, &rec, false);
 		c->hidden = c->map.mapped && cut_covers(f, no, rec.seq);
 		if (r)
 			chunk_free(c);
@@ -230,13 +230,13 @@ int chunk_get(struct op *op, struct file *f, uint64_t no, struct chunk **out)
 		return 0;
 	}
 	if (!file_has_records(f))
-		return chunk_enter(f, no, NULL, 0, false, out);
+		return chunk_enter(f, no, NULL, 0, 0, out);
 	r = version_get(op, DB_MAP, key, key_map(key, sv->tree, f->inode->ino, no, sv->node), &value, &from);
 	if (r == -ENOENT)
-		return chunk_enter(f, no, NULL, 0, false, out);
+		return chunk_enter(f, no, NULL, 0, 0, out);
 	if (r)
 		return r;
-	return chunk_enter(f, no, value.data, value.len, from == sv->node, out);
+	return chunk_enter(f, no, value.data, value.len, from, out);
 }
 
 struct range_load {
@@ -263,7 +263,7 @@ static int range_load_one(void *arg, const uint8_t *key, size_t key_len, uint32_
 	}
 	if (chunk_peek(l->f, no))
 		return 0;
-	return chunk_enter(l->f, no, value, len, from == l->f->data->sv->node, &c);
+	return chunk_enter(l->f, no, value, len, from, &c);
 }
 
 int chunk_load(struct op *op, struct file *f, uint64_t first, uint64_t end, unsigned most, uint64_t *next)
@@ -293,8 +293,12 @@ static int base_make(struct chunk *c)
 {
 	int r;
 
-	if (!c->own)
-		return blockmap_each(&c->map, hold_one, data_pool(c->file->data)->space);
+	if (!chunk_own(c)) {
+		r = blockmap_each(&c->map, hold_one, data_pool(c->file->data)->space);
+		if (!r)
+			c->map.inherited = c->map.mapped;
+		return r;
+	}
 	c->base = calloc(1, sizeof(*c->base));
 	if (!c->base)
 		return -ENOMEM;
@@ -340,7 +344,7 @@ void chunk_unmap(struct chunk *c, uint64_t mask)
 
 int chunk_unhide(struct chunk *c)
 {
-	uint64_t counted = c->map.mapped;
+	uint64_t counted = c->map.mapped, own = chunk_map_own(c);
 	int r;
 
 	if (!c->hidden)
@@ -352,7 +356,7 @@ int chunk_unhide(struct chunk *c)
 		return r;
 	}
 	chunk_unmap(c, BLOCKMAP_ALL);
-	file_uncharge(c->file, mask_count(counted));
+	file_uncharge(c->file, mask_count(counted), mask_count(own));
 	file_changed(c->file);
 	return 0;
 }
@@ -362,7 +366,7 @@ void chunk_put_done(struct chunk *c, bool own)
 	struct file *f = c->file;
 
 	base_free(c);
-	c->own = own;
+	c->node = own ? f->data->sv->node : 0;
 	c->changed = false;
 	DL_DELETE2(f->changed, c, changed_prev, changed_next);
 	f->changed_count--;
@@ -371,6 +375,6 @@ void chunk_put_done(struct chunk *c, bool own)
 
 void chunk_drop_holders(struct chunk *c)
 {
-	if (c->own || c->changed)
+	if (chunk_own(c) || c->changed)
 		blockmap_unmap(&c->map, BLOCKMAP_ALL, drop_one, data_pool(c->file->data)->space);
 }

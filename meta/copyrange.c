@@ -17,7 +17,7 @@ struct copy {
 	struct op *op;
 	struct file *in, *out;
 	uint64_t in_block, out_block, blocks;
-	uint64_t fresh;
+	uint64_t fresh, own;
 	unsigned slots;
 };
 
@@ -67,7 +67,7 @@ static int target_inputs(struct copy *cp)
 {
 	struct span s = span_blocks(cp->out_block, cp->out_block + cp->blocks);
 
-	cp->fresh = cp->slots = 0;
+	cp->fresh = cp->own = cp->slots = 0;
 	while (span_next(&s)) {
 		uint64_t mask = span_mask(&s);
 		struct chunk *c;
@@ -85,11 +85,15 @@ static int target_inputs(struct copy *cp)
 		if (r)
 			return r;
 		cp->slots += mask_count(chunk_companions(c, mask));
+		cp->own += mask_count(chunk_companions(c, mask) & ~chunk_charged_own(c));
 		for (unsigned b = s.block; b < s.block + s.count; b++) {
 			unsigned from;
 			struct chunk *in = source_of(cp, s.chunk * CHUNK_BLOCKS + b, &from);
 
-			cp->fresh += (chunk_stored(in) & block_bit(from)) && !(chunk_charged(c) & block_bit(b));
+			if (!(chunk_stored(in) & block_bit(from)))
+				continue;
+			cp->fresh += !(chunk_charged(c) & block_bit(b));
+			cp->own += !(chunk_charged_own(c) & block_bit(b));
 		}
 	}
 	return 0;
@@ -106,6 +110,8 @@ static int copy_inputs(struct copy *cp)
 	wants_restart(cp->op->io);
 	r = file_exclusive(cp->op, cp->out);
 	if (!r)
+		r = inline_take(cp->op, cp->out);
+	if (!r)
 		r = source_inputs(cp);
 	if (!r)
 		r = target_inputs(cp);
@@ -117,7 +123,7 @@ static int copy_inputs(struct copy *cp)
 	if (!r)
 		r = slots_take(cp->op, cp->slots);
 	if (!r)
-		r = slots_charge(cp->op, cp->out, cp->fresh);
+		r = slots_charge(cp->op, cp->out, cp->fresh, cp->own);
 	return r;
 }
 
@@ -126,7 +132,7 @@ static int copy_block(struct copy *cp, struct chunk *c, unsigned block)
 {
 	unsigned from;
 	const struct chunk *in = source_of(cp, c->no * CHUNK_BLOCKS + block, &from);
-	uint64_t bit = block_bit(block), charged = chunk_charged(c) & bit;
+	uint64_t bit = block_bit(block), charged = chunk_charged(c) & bit, own = chunk_charged_own(c) & bit;
 	struct extent e;
 	int r;
 
@@ -151,6 +157,7 @@ static int copy_block(struct copy *cp, struct chunk *c, unsigned block)
 	c->map.nosum |= nosum ? bit : 0;
 	cp->out->mapped++;
 	cp->fresh -= !charged;
+	cp->own -= !own;
 	return 0;
 }
 
@@ -164,13 +171,14 @@ static uint64_t copy_do(struct copy *cp)
 	while (span_next(&s)) {
 		struct chunk *c = chunk_peek(cp->out, s.chunk);
 
+		cp->own -= mask_count(chunk_companions(c, span_mask(&s)) & ~chunk_charged_own(c));
 		front_companions(c, span_mask(&s), cp->op->io);
 		for (unsigned b = s.block; b < s.block + s.count; b++, done++)
 			if (copy_block(cp, c, b))
 				goto out;
 	}
 out:
-	file_uncharge(cp->out, cp->fresh); /* of blocks that were not reached */
+	file_uncharge(cp->out, cp->fresh, cp->own); /* of blocks that were not reached */
 	return done;
 }
 

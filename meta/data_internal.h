@@ -7,7 +7,8 @@
  * running cycle, immutable) and what the chunk's map says. The newest one counts.
  *
  * Charges: a block counts once while it is mapped, dirty, or being written directly; inline data
- * counts as block 0. So a write charges the blocks of its range that are none of these.
+ * counts as block 0. So a write charges the blocks of its range that are none of these. Against tenant and pool, blocks count that are the
+ * live node's: mapped by its own record and not inherited, dirty, or being written directly.
  */
 #ifndef NVFS_META_DATA_INTERNAL_H
 #define NVFS_META_DATA_INTERNAL_H
@@ -42,7 +43,7 @@ struct chunk {
 	struct layer *front, *back;
 	struct blockmap *base;     /* of a changed chunk: what the own node's key has in RocksDB; NULL: no runs */
 	unsigned pins;
-	bool own;                  /* the own node's key has a value */
+	uint32_t node;             /* whose record the map came from; 0: none. chunk_own() */
 	bool changed;              /* map differs from RocksDB: in the file's list */
 	bool hidden;               /* a cut covers the record: it reads as a hole, but is still counted */
 	bool listed;               /* in the LRU list */
@@ -55,6 +56,9 @@ struct chunk {
 	struct blockmap *out;      /* where the back layer is written to; NULL: that is in the map already */
 	uint64_t taken, plain;     /* of the back layer: being compressed; found not worth it */
 };
+
+/* The live node's key has a value. A snapshot makes it another's, without looking for the chunk. */
+static inline bool chunk_own(const struct chunk *c);
 
 /* The chunk with its map: 0, META_WAIT, -EIO, -ENOMEM. Stays in memory until the handler returns, longer when pinned, dirty or changed. */
 int chunk_get(struct op *op, struct file *f, uint64_t no, struct chunk **out);
@@ -94,6 +98,9 @@ void chunks_trim(struct data *d);
 
 /* c may have become evictable, or no longer be. */
 void chunk_list(struct chunk *c);
+
+/* Blocks of the map that are the live node's: those of another's record are inherited, all of them. */
+static inline uint64_t chunk_map_own(const struct chunk *c);
 
 static inline uint64_t chunk_mapped(const struct chunk *c)
 {
@@ -169,7 +176,9 @@ struct file {
 	uint64_t size;
 	struct timespec mtime, ctime;
 	uint64_t charged;        /* blocks, by the rule above, hidden records included */
-	uint64_t taken;          /* from the limits: what is charged, and at least what RocksDB has */
+	uint64_t taken;          /* from the subvolume's limit: what is charged, and at least what RocksDB has */
+	int64_t own;             /* blocks that are the live node's: how many more than RocksDB has, */
+	int64_t own_taken;       /* and how many are taken for them from the limits of others; never below either 0 or own */
 	uint64_t mapped;         /* blocks that the current maps map, hidden records included */
 	bool is_inline;          /* block 0 is inline_data, unless it is dirty */
 	bool inline_bad;         /* its CRC is wrong */
@@ -180,7 +189,8 @@ struct file {
 	uint64_t put_mapped;
 	uint64_t absorbed;       /* T of the last batch */
 	bool put_inline, put_rec; /* its `S` is inline; there is one */
-	bool put_own;            /* it is the own node's */
+	uint32_t put_node;       /* the node that it is of: file_put_own() */
+	bool inline_taken;       /* inline data of another node: the own copy that the next batch makes is charged */
 
 	struct chunk *chunks, *changed, *dirty_chunks;
 	unsigned changed_count;
@@ -203,10 +213,38 @@ struct file {
 	struct file_drop *drop;
 };
 
+static inline bool chunk_own(const struct chunk *c)
+{
+	return c->node && c->node == c->file->inode->sv->node;
+}
+
+static inline uint64_t chunk_map_own(const struct chunk *c)
+{
+	return chunk_own(c) || c->changed ? c->map.mapped & ~c->map.inherited : 0;
+}
+
+/* `S` in RocksDB is the live node's. */
+static inline bool file_put_own(const struct file *f)
+{
+	return f->put_rec && f->put_node == f->inode->sv->node;
+}
+
 /* Blocks of c that are charged, but for those of a hidden record. */
 static inline uint64_t chunk_charged(const struct chunk *c)
 {
 	return chunk_mapped(c) | chunk_dirty(c) | c->busy | (c->no == 0 && c->file->is_inline);
+}
+
+/*
+ * The same for what is charged to the tenant and the pool: blocks that are, or will be, in records of the live node. An inherited block
+ * becomes one of these when it is written.
+ */
+static inline uint64_t chunk_charged_own(const struct chunk *c)
+{
+	const struct file *f = c->file;
+
+	return (c->hidden ? 0 : chunk_map_own(c)) | chunk_dirty(c) | c->busy |
+	       (c->no == 0 && f->is_inline && (file_put_own(f) || f->inline_taken));
 }
 
 /* The file of a regular inode, with its cuts: 0, -ENOENT, -EISDIR, -EINVAL (other types), META_WAIT, -EIO. */
@@ -224,9 +262,12 @@ int file_exclusive(struct op *op, struct file *f);
  * Charges of the file. What it gives back stays taken from the limits until RocksDB has the file without it: until then a power cut
  * brings it back, and another's blocks that had its place would be too many. release: the file was put.
  */
-int file_charge(struct op *op, struct file *f, uint64_t blocks);
-void file_uncharge(struct file *f, uint64_t blocks);
+int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
+void file_uncharge(struct file *f, uint64_t blocks, uint64_t own);
 void file_release(struct file *f);
+
+/* Before inline data of another node is changed: the charge for a copy of it. 0, META_WAIT, -ENOSPC, -EDQUOT. */
+int inline_take(struct op *op, struct file *f);
 
 /* Make the inline data dirty block 0, with this slot, which is used up. */
 void file_spill_inline(struct file *f, struct chunk *c, uint32_t slot);
@@ -259,7 +300,7 @@ const void *dirty_content(const struct chunk *c, unsigned block);
  */
 int slots_take(struct op *op, unsigned n);
 uint32_t slot_next(struct op_io *io);
-int slots_charge(struct op *op, struct file *f, uint64_t blocks);
+int slots_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
 void slots_give_back(struct data *d, const uint32_t *slots, unsigned n);
 
 /* ---- The I/O of an op (op_io.c, fetch.c) ---- */
@@ -321,7 +362,7 @@ struct op_io {
 	size_t bounce_bytes;
 	uint64_t first_block, blocks; /* of the file */
 	uint64_t end_bytes;
-	uint64_t charged;
+	uint64_t charged, charged_own;
 	struct chunk *chunks[DIRECT_CHUNKS_MAX + 1];
 	unsigned nchunks;
 	bool submitted, applied;
@@ -401,6 +442,7 @@ struct cycle {
 	uint64_t T, since;
 	uint64_t size;
 	struct timespec mtime, ctime;
+	int64_t born;            /* by how much its batch changes what is charged to the live node */
 	bool to_inline;          /* the data goes into the `S` record: */
 	uint16_t inline_len;
 	struct chunk **chunks;   /* those with a back layer, by number */

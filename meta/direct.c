@@ -20,14 +20,14 @@
 #include "io/log.h"
 #include "meta/data_internal.h"
 
-/* The chunks of the range, into io->chunks; nothing else may be under way there. *fresh: blocks to charge. */
-static int direct_chunks(struct op *op, struct file *f, uint64_t *fresh)
+/* The chunks of the range, into io->chunks; nothing else may be under way there. *fresh and *own: blocks to charge. */
+static int direct_chunks(struct op *op, struct file *f, uint64_t *fresh, uint64_t *own)
 {
 	struct op_io *io = op->io;
 	struct span s = span_blocks(io->first_block, io->first_block + io->blocks);
 
 	io->nchunks = 0;
-	*fresh = 0;
+	*fresh = *own = 0;
 	while (span_next(&s)) {
 		uint64_t mask = span_mask(&s);
 		struct chunk *c;
@@ -46,6 +46,7 @@ static int direct_chunks(struct op *op, struct file *f, uint64_t *fresh)
 			return -EOPNOTSUPP; /* a part of a compressed extent: by way of dirty blocks */
 		io->chunks[io->nchunks++] = c;
 		*fresh += mask_count(mask & ~chunk_charged(c));
+		*own += mask_count(mask & ~chunk_charged_own(c));
 	}
 	return 0;
 }
@@ -159,7 +160,7 @@ static void direct_ended(struct op_io *io, struct file *f)
 static void direct_failed(struct op_io *io, struct file *f)
 {
 	direct_free_space(io);
-	file_uncharge(f, io->charged);
+	file_uncharge(f, io->charged, io->charged_own);
 	direct_ended(io, f);
 }
 
@@ -297,7 +298,7 @@ ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void 
 {
 	struct op_io *io = op_io_get(op);
 	const uint8_t *from;
-	uint64_t fresh;
+	uint64_t fresh, own;
 	int r;
 
 	if (op->stage == STAGE_WRITING)
@@ -309,7 +310,7 @@ ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void 
 	io->end_bytes = offset + len;
 	if (GROW(io->crcs, io->crc_cap, (unsigned)io->blocks))
 		return -ENOMEM;
-	r = direct_chunks(op, f, &fresh);
+	r = direct_chunks(op, f, &fresh, &own);
 	if (!r)
 		r = direct_alloc(op);
 	if (r)
@@ -317,10 +318,11 @@ ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void 
 	from = io->bounce ? io->bounce : direct_buffer(io, buf, len);
 	if (!from)
 		return -ENOMEM;
-	r = file_charge(op, f, fresh);
+	r = file_charge(op, f, fresh, own);
 	if (r)
 		return r;
 	io->charged = fresh;
+	io->charged_own = own;
 	op->stage = STAGE_WRITING;
 	return direct_submit(op, f, from);
 }

@@ -28,14 +28,14 @@ struct file_drop {
 
 static int forget_dirty(void *arg, struct chunk *c)
 {
-	uint64_t before = chunk_charged(c), dirty = c->front_mask;
+	uint64_t before = chunk_charged(c), own = chunk_charged_own(c), dirty = c->front_mask;
 
 	(void)arg;
 	front_drop(c, dirty);
 	/* What was dirty may be the rest of a compressed extent of which a part is gone: no record can say that. */
 	if (c->changed && !c->hidden)
 		chunk_unmap(c, dirty & c->map.compressed);
-	file_uncharge(c->file, mask_count(before & ~chunk_charged(c)));
+	file_uncharge(c->file, mask_count(before & ~chunk_charged(c)), mask_count(own & ~chunk_charged_own(c)));
 	return 0;
 }
 
@@ -62,8 +62,10 @@ static int drop_settle(struct op *op, struct file *f)
 	each_chunk(f, 0, CHUNK_LAST + 1, forget_dirty, NULL);
 	if (f->is_inline && f->mapped) {
 		/* Block 0 was dirty, which had taken the place of the inline data: that does not come back. */
+		const bool own = file_put_own(f) || f->inline_taken;
+
 		file_drop_inline(f);
-		file_uncharge(f, 1);
+		file_uncharge(f, 1, own);
 	}
 	if (f->changed || f->charged != f->put_mapped + f->put_inline)
 		return drop_put(op, f);
@@ -87,7 +89,7 @@ static int drop_chunk(void *arg, struct chunk *c)
 	uint8_t key[KEY_MAP_LEN];
 
 	drop->blocks += mask_count(c->map.mapped);
-	if (!c->own)
+	if (!chunk_own(c))
 		return 0; /* an ancestor's, which the whiteout of the inode hides */
 	db_batch_delete(sv->pool->db, drop->batch, DB_MAP, key,
 			key_map(key, sv->tree, c->file->inode->ino, c->no, sv->node));
@@ -139,7 +141,7 @@ static void drop_size(struct file_drop *drop)
 		return;
 	if (drop->last) {
 		drop_cuts(drop);
-		if (f->put_own)
+		if (file_put_own(f))
 			db_batch_delete(sv->pool->db, drop->batch, DB_NS, key, key_len);
 		drop->blocks = f->mapped;
 	} else {
@@ -147,7 +149,7 @@ static void drop_size(struct file_drop *drop)
 	}
 	drop->delta->referenced -= (int64_t)drop->blocks;
 	drop->delta->meta -= f->put_inline;
-	drop->delta->meta_born -= f->put_inline && f->put_own;
+	drop->delta->meta_born -= f->put_inline && file_put_own(f);
 }
 
 static int drop_begin(struct file *f)
@@ -224,7 +226,7 @@ static void drop_end(struct file *f)
 	space_ops_free(f->drop->ops);
 	free(f->drop);
 	f->drop = NULL;
-	f->put_rec = f->put_own = false;
+	f->put_rec = false;
 	f->size = 0;
 	if (f->cuts) {
 		while (f->cuts) {
@@ -256,7 +258,7 @@ void file_dropped(struct inode *inode)
 	f->put_mapped = f->mapped;
 	f->put_inline = false;
 	file_drop_inline(f);
-	f->put_own = true;
+	f->put_node = f->data->sv->node;
 	if (drop->last)
 		drop_end(f);
 }

@@ -66,7 +66,7 @@ static int allocate_step(struct op *op, struct file *f, uint64_t first, uint64_t
 	int r = allocate_inputs(op, f, first, end, &fresh);
 
 	if (!r)
-		r = file_charge(op, f, fresh);
+		r = file_charge(op, f, fresh, fresh);
 	if (r)
 		return r;
 	while (span_next(&s)) {
@@ -101,11 +101,13 @@ static int spill(struct op *op, struct file *f, uint64_t from, uint64_t to)
 /* An early answer where the range cannot fit. */
 static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
 {
-	int64_t least = blocks > f->taken ? (int64_t)(blocks - f->taken) : 0;
-	int r = least ? subvol_charge_op(op, least, 0) : 0;
+	const int64_t least = blocks > f->taken ? (int64_t)(blocks - f->taken) : 0;
+	const struct charge charge = { .blocks = least, .own_blocks = least };
+	const struct charge back = { .blocks = -least, .own_blocks = -least };
+	int r = least ? subvol_charge_op(op, &charge) : 0;
 
 	if (!r && least)
-		subvol_charge(op->sv, -least, 0);
+		subvol_charge(op->sv, &back);
 	return r;
 }
 
@@ -180,6 +182,8 @@ int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint6
 		r = file_get(op, ino, &f);
 	if (!r)
 		r = file_exclusive(op, f);
+	if (!r && op->stage == STAGE_START)
+		r = inline_take(op, f);
 	if (!r && op->stage == STAGE_START && !op->steps && !(mode & FALLOC_FL_PUNCH_HOLE))
 		r = allocate_check(op, f, block_up(end) - block_down(offset));
 	if (!r && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) && !(op->steps & STEP_CLEARED))

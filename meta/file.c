@@ -52,7 +52,7 @@ struct file *file_new(struct inode *inode, const struct size_rec *rec, uint32_t 
 	f->mapped = f->put_mapped = rec->blocks;
 	f->absorbed = rec->absorbed;
 	f->put_rec = true;
-	f->put_own = node == inode->sv->node;
+	f->put_node = node;
 	f->has_cuts = rec->has_cuts;
 	f->cuts_known = !rec->has_cuts;
 	f->charged = f->taken = rec->blocks + rec->is_inline;
@@ -149,10 +149,22 @@ void file_move(struct file *f, enum file_list to)
 		inode_unpin(f->inode);
 }
 
+/* The next batch copies the inline data into a record of the live node. */
+static bool inline_lacks(const struct file *f)
+{
+	return f->is_inline && !f->inline_taken && !file_put_own(f);
+}
+
 uint64_t file_changed(struct file *f)
 {
 	uint64_t sequence = pool_sequence(data_pool(f->data));
 
+	if (inline_lacks(f)) { /* new times alone, which are not refused */
+		f->inline_taken = true;
+		f->own++;
+		f->own_taken++;
+		subvol_charge_own(f->data->sv, 1, 0);
+	}
 	if (!f->since)
 		f->since = sequence;
 	if (f->list == FILE_CLEAN)
@@ -175,40 +187,62 @@ static void held_changed(struct file *f, uint64_t by)
 	atomic_fetch_add_explicit(&f->data->sv->held_blocks, (int64_t)by, memory_order_relaxed);
 }
 
-int file_charge(struct op *op, struct file *f, uint64_t blocks)
+int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
-	uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
-	int r = more ? subvol_charge_op(op, (int64_t)more, 0) : 0;
+	const uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
+	const int64_t own_now = f->own + (int64_t)own, own_more = own_now > f->own_taken ? own_now - f->own_taken : 0;
+	const struct charge charge = { .blocks = (int64_t)more, .own_blocks = own_more };
+	int r = more || own_more ? subvol_charge_op(op, &charge) : 0;
 
-	if (r || !blocks)
+	if (r || (!blocks && !own))
 		return r;
 	f->charged = charged;
 	f->taken += more;
+	f->own = own_now;
+	f->own_taken += own_more;
 	held_changed(f, more - blocks);
 	return 0;
 }
 
-void file_uncharge(struct file *f, uint64_t blocks)
+void file_uncharge(struct file *f, uint64_t blocks, uint64_t own)
 {
-	if (!blocks)
+	if (!blocks && !own)
 		return;
 	assert(f->charged >= blocks);
 	f->charged -= blocks;
+	f->own -= (int64_t)own;
 	held_changed(f, blocks);
 	file_release(f);
 }
 
 void file_release(struct file *f)
 {
-	uint64_t put = f->put_mapped + f->put_inline, need = f->charged > put ? f->charged : put;
-	uint64_t more = f->taken - need;
+	const uint64_t put = f->put_mapped + f->put_inline, need = f->charged > put ? f->charged : put;
+	const uint64_t more = f->taken - need;
+	const int64_t own_need = f->own > 0 ? f->own : 0, own_more = f->own_taken - own_need;
+	const struct charge back = { .blocks = -(int64_t)more, .own_blocks = -own_more };
 
-	assert(f->taken >= need);
-	if (!more)
+	assert(f->taken >= need && own_more >= 0);
+	if (!more && !own_more)
 		return;
 	f->taken = need;
+	f->own_taken = own_need;
 	held_changed(f, -more);
-	subvol_charge(f->data->sv, -(int64_t)more, 0);
+	subvol_charge(f->data->sv, &back);
+}
+
+int inline_take(struct op *op, struct file *f)
+{
+	int r;
+
+	if (!inline_lacks(f))
+		return 0;
+	r = file_charge(op, f, 0, 1);
+	if (r)
+		return r;
+	f->inline_taken = true;
+	file_changed(f); /* whatever becomes of the op, a batch makes the copy */
+	return 0;
 }
 
 /* ---- Finding a file, with its cuts ---- */
@@ -288,7 +322,7 @@ int file_get(struct op *op, uint64_t ino, struct file **out)
 
 void file_drop_inline(struct file *f)
 {
-	f->is_inline = f->inline_bad = false;
+	f->is_inline = f->inline_bad = f->inline_taken = false;
 	f->inline_len = 0;
 }
 

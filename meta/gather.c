@@ -84,7 +84,7 @@ struct gather {
 	struct reactor_timer timer;
 	struct counters_delta delta;
 	uint64_t last; /* sequence of the newest entry */
-	int64_t blocks, inodes; /* given back by the entries */
+	int64_t own_blocks, own_inodes; /* given back by the entries */
 	unsigned count;
 	struct gathered keys[KEYS_MAX];
 	uint16_t table[TABLE_SIZE]; /* index in keys + 1, 0: free */
@@ -444,14 +444,19 @@ static void fill_batch(struct gather *g)
 	put_marker(sv->pool->db, g->batch, g->segment->session, g->last);
 }
 
+static void give_own(struct gather *g)
+{
+	subvol_give_own(g->sv, g->own_blocks, g->own_inodes);
+	g->own_blocks = g->own_inodes = 0;
+}
+
 static void group_end(struct gather *g)
 {
 	g->count = 0;
 	memset(g->table, 0, sizeof(g->table));
 	memset(&g->delta, 0, sizeof(g->delta));
 	atomic_store_explicit(&g->segment->used, 0, memory_order_release);
-	subvol_give_others(g->sv, g->blocks, g->inodes);
-	g->blocks = g->inodes = 0;
+	give_own(g);
 	if (g->timer.armed)
 		reactor_timer_cancel(g->sv->reactor, &g->timer);
 }
@@ -604,15 +609,13 @@ int gather_accept(struct op *op, const struct gather_list *list, const struct co
 	return 0;
 }
 
-void gather_give(struct gather *g, int64_t blocks, int64_t inodes)
+void gather_give(struct gather *g, const struct charge *give)
 {
-	subvol_give_own(g->sv, blocks, inodes);
-	g->blocks += blocks;
-	g->inodes += inodes;
-	if (g->count)
-		return;
-	subvol_give_others(g->sv, g->blocks, g->inodes);
-	g->blocks = g->inodes = 0;
+	subvol_give(g->sv, give->blocks, give->inodes);
+	g->own_blocks += give->own_blocks;
+	g->own_inodes += give->own_inodes;
+	if (!g->count)
+		give_own(g);
 }
 
 /* ---- Making and freeing ---- */

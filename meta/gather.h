@@ -70,7 +70,8 @@ void gather_list_put(const struct gather_list *list, struct db *db, struct db_ba
 int gather_accept(struct op *op, const struct gather_list *list, const struct counters_delta *delta);
 
 /* A change that was just accepted or written gives this back: the subvolume has it now, others when RocksDB knows. */
-void gather_give(struct gather *g, int64_t blocks, int64_t inodes);
+struct charge;
+void gather_give(struct gather *g, const struct charge *give);
 
 /* The newest of what is gathered for this key: 1 with *value (valid until the handler returns), -ENOENT (deleted), 0 nothing. */
 int gather_get(const struct gather *g, enum db_cf cf, const void *key, size_t key_len, struct db_value *value);

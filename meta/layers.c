@@ -251,9 +251,9 @@ int slots_take(struct op *op, unsigned n)
 	return 0;
 }
 
-int slots_charge(struct op *op, struct file *f, uint64_t blocks)
+int slots_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
-	int r = file_charge(op, f, blocks);
+	int r = file_charge(op, f, blocks, own);
 
 	if (r == META_WAIT)
 		room_let_go(op->io);

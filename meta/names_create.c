@@ -147,7 +147,7 @@ int names_create(struct op *op, uint64_t dir, const char *name, size_t name_len,
 	if (r)
 		return r;
 	names_add(&c, d, &place, name, name_len, inode);
-	r = change_write(&c, inode->ino, false);
+	r = change_write(&c, inode->ino, CHANGE_GROWS);
 	if (r)
 		return r;
 	place.ino = inode->ino;
@@ -178,7 +178,7 @@ int names_tmpfile(struct op *op, uint64_t dir, const struct names_new *what, str
 	if (r)
 		return r;
 	change_orphan(&c, inode->ino, ORPHAN_UNLINKED, true);
-	r = change_write(&c, inode->ino, false);
+	r = change_write(&c, inode->ino, CHANGE_GROWS);
 	if (r)
 		return r;
 	orphan_kept(op->sv, inode->ino);

@@ -39,7 +39,7 @@ int names_unlink(struct op *op, uint64_t dir, const char *name, size_t name_len)
 	change_begin(&c, op);
 	change_remove_entry(&c, d, entry.cookie, name_len);
 	names_drop_link(&c, inode);
-	r = change_write(&c, inode->ino, true);
+	r = change_write(&c, inode->ino, CHANGE_FREES);
 	if (!r)
 		names_dropped(inode);
 	return r;
@@ -62,7 +62,7 @@ int names_rmdir(struct op *op, uint64_t dir, const char *name, size_t name_len)
 	change_remove_entry(&c, d, entry.cookie, name_len);
 	change_inode(&c, d)->nlink--;
 	names_drop_link(&c, inode);
-	r = change_write(&c, inode->ino, true);
+	r = change_write(&c, inode->ino, CHANGE_FREES);
 	if (!r)
 		names_dropped(inode);
 	return r;
@@ -103,7 +103,7 @@ int names_link(struct op *op, uint64_t ino, uint64_t new_dir, const char *name, 
 		change_orphan(&c, ino, -1, false);
 	}
 	names_add(&c, d, &place, name, name_len, inode);
-	r = change_write(&c, ino, false);
+	r = change_write(&c, ino, CHANGE_GROWS);
 	if (r)
 		return r;
 	if (orphan)

@@ -152,7 +152,7 @@ static int exchange(struct renaming *rn)
 	moved(&c, b->inode, a->dir);
 	move_link(&c, a->inode, a->dir, b->dir);
 	move_link(&c, b->inode, b->dir, a->dir);
-	return change_write(&c, a->inode->ino, false);
+	return change_write(&c, a->inode->ino, CHANGE_GROWS);
 }
 
 /* The device node 0/0 that overlayfs leaves where a lower file shall not show through. */
@@ -207,7 +207,7 @@ static int move(struct renaming *rn)
 		names_add(&c, to->dir, &to->entry, to->name, to->len, inode);
 	}
 	moved(&c, inode, to->dir);
-	r = change_write(&c, inode->ino, to->inode && !(rn->flags & RENAME_WHITEOUT));
+	r = change_write(&c, inode->ino, to->inode && !(rn->flags & RENAME_WHITEOUT) ? CHANGE_FREES : CHANGE_GROWS);
 	if (r)
 		return r;
 	to->entry.ino = inode->ino;

@@ -261,7 +261,7 @@ static int reap_some(struct reaper *rp)
 		return 0;
 	}
 	if (change_bytes(&c) || c.count) {
-		r = change_write(&c, 0, true);
+		r = change_write(&c, 0, CHANGE_FREES);
 		if (r)
 			return r;
 		finish_batch(rp, &b);

@@ -55,14 +55,17 @@ static int put_chunk(struct put *p, struct cycle *cycle, struct chunk *c)
 	uint8_t key[KEY_MAP_LEN], value[MAP_REC_MAX];
 	size_t key_len = key_map(key, sv->tree, c->file->inode->ino, c->no, sv->node);
 	struct map_rec rec;
+	int64_t born;
 
 	if (keeps_record(sv, c)) {
 		blockmap_to_rec(&c->map, cycle->T, &rec);
 		db_batch_put(sv->pool->db, p->batch, DB_MAP, key, key_len, value, map_rec_encode(&rec, value));
-	} else if (c->own) {
+	} else if (chunk_own(c)) {
 		db_batch_delete(sv->pool->db, p->batch, DB_MAP, key, key_len);
 	}
-	p->delta.born += (int64_t)blockmap_own(&c->map) - (c->base ? blockmap_own(c->base) : 0);
+	born = (int64_t)blockmap_own(&c->map) - (c->base ? blockmap_own(c->base) : 0);
+	p->delta.born += born;
+	cycle->born += born;
 	p->delta.unwritten += (int64_t)own_unwritten(&c->map) - own_unwritten(c->base);
 	return blockmap_diff(c->base, &c->map, op_add, p->ops);
 }
@@ -107,7 +110,8 @@ static void put_size(struct put *p, struct cycle *c)
 		     size_rec_encode(&rec, value));
 	p->delta.referenced += (int64_t)f->mapped - (int64_t)f->put_mapped;
 	p->delta.meta += is_inline - f->put_inline;
-	p->delta.meta_born += is_inline - (f->put_own && f->put_inline);
+	p->delta.meta_born += is_inline - (file_put_own(f) && f->put_inline);
+	c->born += is_inline - (file_put_own(f) && f->put_inline);
 }
 
 static void put_cuts(struct put *p, struct file *f)
@@ -179,8 +183,12 @@ static void file_put_done(struct put *p, struct cycle *c)
 	}
 	f->put_inline = stays_inline(c);
 	f->put_mapped = f->mapped;
-	f->put_rec = f->put_own = true;
+	f->put_rec = true;
+	f->put_node = p->data->sv->node;
+	f->inline_taken = false;
 	f->absorbed = c->T;
+	f->own -= c->born;
+	f->own_taken -= c->born;
 	file_release(f);
 	while (f->changed)
 		chunk_put_done(f->changed, keeps_record(p->data->sv, f->changed));

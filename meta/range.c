@@ -45,6 +45,7 @@ struct clear {
 	bool keep;           /* what is charged of the range stays so, as promised blocks */
 	struct cut *cut;     /* of these chunks, or NULL */
 	unsigned slots;
+	uint64_t own;        /* inherited blocks that become the live node's: to be charged */
 };
 
 static struct clear clear_of(struct file *f, uint64_t from, uint64_t to)
@@ -111,8 +112,11 @@ static int clear_chunk_inputs(void *arg, struct chunk *c)
 
 	if (c->hidden)
 		return 0;
-	if (in_cut(cl, c))
+	if (in_cut(cl, c)) {
+		if (cl->keep && (c->changed || chunk_dirty(c)))
+			cl->own += mask_count(chunk_charged(c) & ~chunk_charged_own(c));
 		return cl->keep && chunk_dirty(c) ? chunk_edit(c) : 0;
+	}
 	for (uint64_t left = part; left && r >= 0; left &= left - 1) {
 		const void *data;
 
@@ -121,6 +125,7 @@ static int clear_chunk_inputs(void *arg, struct chunk *c)
 	if (r >= 0)
 		r = want_companions(cl->io, c, whole | part);
 	cl->slots += mask_count(part & ~c->front_mask) + mask_count(others);
+	cl->own += mask_count((part | others | (cl->keep ? whole & chunk_charged(c) : 0)) & ~chunk_charged_own(c));
 	if (r >= 0 && (part || others))
 		r = front_need(c);
 	if (r >= 0 && (cl->keep ? chunk_charged(c) : c->map.mapped) & whole) {
@@ -167,13 +172,15 @@ static int clear_inputs(struct op *op, struct clear *cl)
 	r = each_chunk(cl->f, cl->first_chunk, cl->end_chunk, clear_chunk_inputs, cl);
 	if (!r)
 		r = fetch_start(op, cl->f);
-	return r ? r : slots_take(op, cl->slots);
+	if (!r)
+		r = slots_take(op, cl->slots);
+	return r ? r : slots_charge(op, cl->f, 0, cl->own);
 }
 
 void chunk_clear(struct chunk *c, uint64_t mask)
 {
 	struct file *f = c->file;
-	uint64_t charged = chunk_charged(c) & mask;
+	uint64_t charged = chunk_charged(c) & mask, own = chunk_charged_own(c) & mask;
 
 	if (c->hidden || !charged)
 		return;
@@ -182,7 +189,7 @@ void chunk_clear(struct chunk *c, uint64_t mask)
 		chunk_unmap(c, mask);
 	if (c->no == 0 && mask & 1 && f->is_inline)
 		file_drop_inline(f);
-	file_uncharge(f, mask_count(charged));
+	file_uncharge(f, mask_count(charged), mask_count(own));
 }
 
 /* Zero what of the range falls into one block, which is or becomes dirty. */
@@ -223,14 +230,14 @@ static void clear_whole(const struct clear *cl, struct chunk *c, uint64_t mask)
 /* A chunk that lies wholly in the cut. */
 static void cut_chunk(const struct clear *cl, struct chunk *c)
 {
-	uint64_t only_dirty = chunk_dirty(c) & ~c->map.mapped;
+	uint64_t only_dirty = chunk_dirty(c) & ~c->map.mapped, own_dirty = chunk_dirty(c) & ~chunk_map_own(c);
 
 	if (c->changed || !c->map.mapped) {
 		clear_whole(cl, c, BLOCKMAP_ALL);
 	} else if (!c->hidden) {
 		/* What is mapped stays counted until the reaper comes. */
 		front_drop(c, c->front_mask);
-		file_uncharge(c->file, mask_count(only_dirty));
+		file_uncharge(c->file, mask_count(only_dirty), mask_count(own_dirty));
 		c->hidden = true;
 	}
 }
@@ -256,6 +263,7 @@ static void clear_inline(struct clear *cl)
 {
 	struct file *f = cl->f;
 	struct chunk *zero = chunk_peek(f, 0);
+	bool own;
 
 	if (!f->is_inline || (zero && chunk_dirty(zero) & 1) || cl->from >= f->inline_len)
 		return;
@@ -265,8 +273,9 @@ static void clear_inline(struct clear *cl)
 		memset(f->inline_data + cl->from, 0, cl->to - cl->from);
 	if (f->inline_len)
 		return;
+	own = file_put_own(f) || f->inline_taken;
 	file_drop_inline(f);
-	file_uncharge(f, 1);
+	file_uncharge(f, 1, own);
 }
 
 /* Older cuts of nothing but these chunks say no more than the new one: the batch that puts it deletes them. */

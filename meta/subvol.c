@@ -56,36 +56,47 @@ static bool over(int64_t used, int64_t more, uint64_t limit)
 }
 
 /* From the tenant and the pool. */
-static int charge_others(struct subvol *sv, int64_t blocks, int64_t inodes)
+static int charge_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
-	const int r = tenant_charge(sv->tenant, blocks, inodes);
+	const int r = blocks || inodes ? tenant_charge(sv->tenant, blocks, inodes) : 0;
 
 	if (r)
 		return r;
-	if (!(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
+	if (blocks && !(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
 		tenant_charge(sv->tenant, -blocks, -inodes);
 		return -ENOSPC;
 	}
+	sv->own_blocks += blocks;
+	sv->own_inodes += inodes;
 	return 0;
 }
 
-int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes)
+int subvol_charge(struct subvol *sv, const struct charge *c)
 {
 	const int64_t used_blocks = atomic_load_explicit(&sv->used_blocks, memory_order_relaxed);
 	const int64_t used_inodes = atomic_load_explicit(&sv->used_inodes, memory_order_relaxed);
 	int r;
 
 	ASSERT_ON_REACTOR(sv->reactor);
-	if (over(used_blocks, blocks, sv->rec.size_blocks) || over(used_inodes, inodes, sv->rec.inodes_max))
+	if (over(used_blocks, c->blocks, sv->rec.size_blocks) || over(used_inodes, c->inodes, sv->rec.inodes_max))
 		return -ENOSPC;
-	r = charge_others(sv, blocks, inodes);
+	r = charge_own(sv, c->own_blocks, c->own_inodes);
 	if (r)
 		return r;
-	subvol_give_own(sv, -blocks, -inodes);
+	subvol_give(sv, -c->blocks, -c->inodes);
 	return 0;
 }
 
-void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes)
+void subvol_charge_own(struct subvol *sv, int64_t blocks, int64_t inodes)
+{
+	tenant_force(sv->tenant, blocks, inodes);
+	if (!(sv->rec.flags & SUBVOL_RESERVED))
+		atomic_fetch_add(&sv->pool->loose_blocks, blocks);
+	sv->own_blocks += blocks;
+	sv->own_inodes += inodes;
+}
+
+void subvol_give(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
 	const int64_t used_blocks = atomic_load_explicit(&sv->used_blocks, memory_order_relaxed);
 	const int64_t used_inodes = atomic_load_explicit(&sv->used_inodes, memory_order_relaxed);
@@ -94,20 +105,20 @@ void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 	atomic_store_explicit(&sv->used_inodes, used_inodes - inodes, memory_order_relaxed);
 }
 
-void subvol_give_others(struct subvol *sv, int64_t blocks, int64_t inodes)
+void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
-	charge_others(sv, -blocks, -inodes);
+	charge_own(sv, -blocks, -inodes);
 }
 
-int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
+int subvol_charge_op(struct op *op, const struct charge *charge)
 {
-	int r = subvol_charge(op->sv, blocks, inodes);
+	int r = subvol_charge(op->sv, charge);
 
 	if (r == -ENOSPC || r == -EDQUOT) {
 		r = gather_settle(op); /* what it gives back may be what is missing */
 		if (r)
 			return r;
-		r = subvol_charge(op->sv, blocks, inodes);
+		r = subvol_charge(op->sv, charge);
 	}
 	if (r != -ENOSPC && r != -EDQUOT) {
 		op->room_moment = 0;
@@ -115,7 +126,7 @@ int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes)
 	}
 	if (reaper_busy(op->sv))
 		return reaper_wait(op);
-	return blocks > 0 ? data_room_wait(op, r) : r;
+	return charge->blocks > 0 || charge->own_blocks > 0 ? data_room_wait(op, r) : r;
 }
 
 void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t node, const struct counters_delta *d)
@@ -509,6 +520,8 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 		return r;
 	atomic_store(&sv->used_blocks, counters.referenced + counters.meta);
 	atomic_store(&sv->used_inodes, counters.inodes);
+	sv->own_blocks = counters.born + counters.meta_born;
+	sv->own_inodes = counters.inodes_born;
 	sv->batch = db_batch_new();
 	if (!sv->batch)
 		return -ENOMEM;
@@ -642,8 +655,8 @@ static void give_back_lost(struct subvol *sv)
 
 	if (sv->read_only || sysrec_counters(sv->pool->db, sv->tree, sv->node, &counters))
 		return;
-	blocks = atomic_load(&sv->used_blocks) - counters.referenced - counters.meta;
-	inodes = atomic_load(&sv->used_inodes) - counters.inodes;
+	blocks = sv->own_blocks - counters.born - counters.meta_born;
+	inodes = sv->own_inodes - counters.inodes_born;
 	tenant_charge(sv->tenant, -blocks, -inodes);
 	if (!(sv->rec.flags & SUBVOL_RESERVED))
 		pool_take_loose(sv->pool, -blocks);

@@ -75,15 +75,27 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out);
 /* ---- Charges: reactor thread ---- */
 
 /*
- * Take blocks or inodes from the limits (subvolume, tenant, pool): 0, -ENOSPC or -EDQUOT and nothing taken. Give back
- * with negative numbers, which never fails. What was taken is "pending" until a batch carries it in its counters.
+ * What a change costs. What a snapshot holds is shared with the live node until it is changed: then the subvolume has as many blocks as
+ * before, and the tenant, and the pool if it is thin, have another one.
  */
-int subvol_charge(struct subvol *sv, int64_t blocks, int64_t inodes);
+struct charge {
+	int64_t blocks, inodes;         /* against the subvolume: what is visible in it */
+	int64_t own_blocks, own_inodes; /* against the tenant and the pool: what records of the live node are charged for */
+};
+
+/*
+ * Take from the limits (subvolume, tenant, pool): 0, -ENOSPC or -EDQUOT and nothing taken. What is negative is given back;
+ * nothing but that never fails. What was taken is "pending" until a batch carries it in its counters.
+ */
+int subvol_charge(struct subvol *sv, const struct charge *charge);
+
+/* Own blocks and inodes that must not be refused: what removes something may have to copy a record, too. */
+void subvol_charge_own(struct subvol *sv, int64_t blocks, int64_t inodes);
 
 /*
  * The same for an op: a refusal waits (META_WAIT) while orphans are being reaped, whose space may be what is missing.
  */
-int subvol_charge_op(struct op *op, int64_t blocks, int64_t inodes);
+int subvol_charge_op(struct op *op, const struct charge *charge);
 
 /*
  * The other half: add to batch the merge operand that moves the counters of the subvolume's node by this much. Once per

@@ -44,6 +44,7 @@ struct subvol {
 	_Atomic uint64_t limit_blocks, limit_inodes; /* of rec, for other threads */
 	_Atomic int64_t used_blocks, used_inodes; /* written on the reactor, read anywhere */
 	_Atomic int64_t held_blocks; /* of used: given back, but RocksDB does not know yet (file.c) */
+	int64_t own_blocks, own_inodes; /* what of the tenant's use is the live node's, pending included */
 
 	/* inode.c */
 	struct inode **inode_buckets;
@@ -90,8 +91,8 @@ int subvol_may_write(struct op *op, bool allow_full);
  * the room at once, since its own batches come later; the tenant's and the pool's others only when RocksDB has the change, because
  * theirs may be durable first. Reactor thread.
  */
+void subvol_give(struct subvol *sv, int64_t blocks, int64_t inodes);
 void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes);
-void subvol_give_others(struct subvol *sv, int64_t blocks, int64_t inodes);
 
 /*
  * Have the subvolume's reactor call fn with an op, again after each META_WAIT, and wait for its result. By any other thread; by the

@@ -60,8 +60,8 @@ static int take_block(struct op *op, uint32_t slot, const struct dirty_header *h
 		r = chunk_unhide(c);
 	if (!r)
 		r = front_need(c);
-	if (!r && !(chunk_charged(c) & bit))
-		r = file_charge(op, f, 1);
+	if (!r)
+		r = file_charge(op, f, !(chunk_charged(c) & bit), !(chunk_charged_own(c) & bit));
 	if (r)
 		return r;
 	front_drop(c, bit);

@@ -36,6 +36,12 @@ int tenant_charge(struct pool_tenant *t, int64_t blocks, int64_t inodes)
 	return -EDQUOT;
 }
 
+void tenant_force(struct pool_tenant *t, int64_t blocks, int64_t inodes)
+{
+	counter_take(&t->used_blocks, blocks, -1);
+	counter_take(&t->used_inodes, inodes, -1);
+}
+
 struct pool_tenant *tenant_find(struct pool *pool, uint32_t id)
 {
 	struct pool_tenant *t = pool->tenants;
@@ -81,8 +87,7 @@ static int add_node(void *arg, const struct sys_key *key, const void *value, siz
 	if (r)
 		return r;
 	/* It is there, whatever the limits are by now. */
-	counter_take(&t->used_blocks, counters.born + counters.meta_born, -1);
-	counter_take(&t->used_inodes, counters.inodes_born, -1);
+	tenant_force(t, counters.born + counters.meta_born, counters.inodes_born);
 	return 0;
 }
 

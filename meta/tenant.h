@@ -27,6 +27,9 @@ struct pool_tenant *tenant_find(struct pool *pool, uint32_t id);
 /* 0, or -EDQUOT and nothing taken; with numbers below 0 never refused. Any thread. */
 int tenant_charge(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
 
+/* The same whatever the limits are. */
+void tenant_force(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
+
 /* Take n, which may be negative, of a counter that may not pass limit (< 0: none). Any thread. */
 bool counter_take(_Atomic int64_t *counter, int64_t n, int64_t limit);
 

@@ -35,7 +35,7 @@ static int chunk_ready(struct op *op, struct chunk *c, uint64_t mask)
 }
 
 struct write_needs {
-	uint64_t fresh;  /* blocks to charge */
+	uint64_t fresh, own; /* blocks to charge */
 	unsigned slots;
 };
 
@@ -67,6 +67,7 @@ static int needs_of_range(struct op *op, struct file *f, uint64_t first, uint64_
 		if (r)
 			return r;
 		needs->fresh += mask_count(mask & ~chunk_charged(c));
+		needs->own += mask_count((mask | chunk_companions(c, mask)) & ~chunk_charged_own(c));
 		needs->slots += mask_count(mask & ~c->front_mask) + mask_count(chunk_companions(c, mask));
 	}
 	return 0;
@@ -144,7 +145,7 @@ static int write_inputs(struct op *op, struct file *f, uint64_t offset, uint64_t
 	if (!r)
 		r = slots_take(op, needs.slots);
 	if (!r)
-		r = slots_charge(op, f, needs.fresh);
+		r = slots_charge(op, f, needs.fresh, needs.own);
 	return r;
 }
 
@@ -286,6 +287,10 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 		return r;
 	if (op->stage >= STAGE_PUT)
 		return write_settle(op, f, len, flags);
+	if (op->stage == STAGE_START)
+		r = inline_take(op, f);
+	if (r)
+		return r;
 	r = write_some_way(op, f, offset, buf, len, flags, &settle);
 	if (r < 0)
 		return r;

@@ -136,7 +136,7 @@ int xattr_set(struct op *op, uint64_t ino, const char *name, const void *value, 
 		return -ENOSPC;
 	change_inode(&c, inode)->mode = kill_sgid ? mode & ~(uint32_t)S_ISGID : mode;
 	change_inode(&c, inode)->ctime = change_now(&c);
-	return change_write(&c, ino, false);
+	return change_write(&c, ino, CHANGE_GROWS);
 }
 
 ssize_t xattr_get(struct op *op, uint64_t ino, const char *name, void *buf, size_t size)
@@ -220,5 +220,5 @@ int xattr_remove(struct op *op, uint64_t ino, const char *name)
 	change_begin(&c, op);
 	xattr_change(&c, inode, name, NULL, 0, old);
 	change_inode(&c, inode)->ctime = change_now(&c);
-	return change_write(&c, ino, true);
+	return change_write(&c, ino, CHANGE_FREES);
 }
