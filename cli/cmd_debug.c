@@ -17,7 +17,7 @@
  * What udev imports: IMPORT{program} in 60-nvfs.rules. A device that is not nvfs's prints nothing; one that is damaged or was cut off is
  * not to be taken for empty either.
  */
-int cmd_debug_udev(const struct nvfs_args *a)
+static int cmd_debug_udev(const struct nvfs_args *a)
 {
 	char pool[37], device[37];
 	struct device *dev;
@@ -81,7 +81,7 @@ static unsigned open_members(const char *path, struct device **devices)
 	return n;
 }
 
-int cmd_debug_dump(const struct nvfs_args *a)
+static int cmd_debug_dump(const struct nvfs_args *a)
 {
 	struct dump_request request = {.what = DUMP_ALL};
 	struct device *devices[LABEL_DEVICES_MAX];
@@ -102,3 +102,16 @@ int cmd_debug_dump(const struct nvfs_args *a)
 		report("out of memory");
 	return rc ? nvfs_exit_code(rc) : EXIT_OK;
 }
+
+const struct nvfs_command debug_commands[] = {
+	{.group = "debug", .verb = "dump", .run = cmd_debug_dump, .min = 1, .max = 4, .args = "DEVICE [WHAT [INODE [NAME]]]",
+	 .flags = NVFS_NO_JSON, .help = "records of a pool that is not served",
+	 .more = "WHAT is label, table, files, ns, map, space, sys, inode or all.\n"
+		 "INODE is a number, or a path from the root of the subvolume NAME.",
+	 .examples = "nvfs debug dump /dev/nvme0n1 label\n"
+		     "nvfs debug dump ./tank.img inode /etc/passwd web"},
+	{.group = "debug", .verb = "udev", .run = cmd_debug_udev, .min = 1, .max = 1, .args = "DEVICE",
+	 .flags = NVFS_NO_JSON, .help = "ID_FS_TYPE, UUID, LABEL for udev",
+	 .examples = "nvfs debug udev /dev/nvme0n1"},
+	{.group = NULL},
+};

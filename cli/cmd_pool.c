@@ -56,7 +56,7 @@ static void print_pool(const json_t *reply)
 	       (unsigned long long)json_u64(p, "worker_pid"));
 }
 
-int cmd_pool_show(const struct nvfs_args *a)
+static int cmd_pool_show(const struct nvfs_args *a)
 {
 	json_t *reply = nvfs_call(a->words[0], "pool.show", NULL, NULL);
 
@@ -112,7 +112,7 @@ static void print_pools(const json_t *pools)
 		die(EXIT_REFUSED, "out of memory");
 }
 
-int cmd_pool_list(const struct nvfs_args *a)
+static int cmd_pool_list(const struct nvfs_args *a)
 {
 	struct collection c = {.pools = json_array()};
 
@@ -154,7 +154,7 @@ static void parse_start(const struct nvfs_args *a, struct pool_ref *ref)
 	}
 }
 
-int cmd_pool_start(const struct nvfs_args *a)
+static int cmd_pool_start(const struct nvfs_args *a)
 {
 	json_t *answer;
 	struct client *client;
@@ -179,9 +179,9 @@ int cmd_pool_start(const struct nvfs_args *a)
 	return EXIT_OK;
 }
 
-int cmd_pool_stop(const struct nvfs_args *a)
+static int cmd_pool_stop(const struct nvfs_args *a)
 {
-	json_t *reply = nvfs_call(a->words[0], "pool.stop", NULL, json_pack("{s:b}", "force", a->force));
+	json_t *reply = nvfs_call(a->words[0], "pool.stop", NULL, json_pack("{s:b}", "force", arg_given(a, "force")));
 
 	if (a->json)
 		print_json(reply);
@@ -191,7 +191,34 @@ int cmd_pool_stop(const struct nvfs_args *a)
 	return EXIT_OK;
 }
 
-int cmd_sync(const struct nvfs_args *a)
+static const struct nvfs_option stop_options[] = {
+	{"force", OPTION_FLAG, NULL, "end the mounts first", 'f'},
+	{.name = NULL},
+};
+
+const struct nvfs_command pool_commands[] = {
+	{.group = "pool", .verb = "list", .run = cmd_pool_list, .min = 0, .max = 0, .args = "",
+	 .help = "the pools that are served",
+	 .examples = "nvfs pool list\n"
+		     "nvfs pool list --json | jq -r '.[].name'"},
+	{.group = "pool", .verb = "show", .run = cmd_pool_show, .min = 1, .max = 1, .args = "POOL",
+	 .help = "what is promised, used, free",
+	 .examples = "nvfs pool show tank"},
+	{.group = "pool", .verb = "start", .run = cmd_pool_start, .min = 1, .max = 64, .args = "POOL|DEVICE...",
+	 .help = "start its daemon",
+	 .more = "One device of several is enough: the others are looked for.\n"
+		 "A path has a slash in it. Says so when it is served already.",
+	 .examples = "nvfs pool start tank\n"
+		     "nvfs pool start /dev/nvme0n1\n"
+		     "nvfs pool start ./tank.img"},
+	{.group = "pool", .verb = "stop", .run = cmd_pool_stop, .min = 1, .max = 1, .args = "POOL",
+	 .options = stop_options, .help = "commit and stop it",
+	 .more = "Refused while something is mounted, unless --force ends the mounts.",
+	 .examples = "nvfs pool stop tank"},
+	{.group = NULL},
+};
+
+static int cmd_sync(const struct nvfs_args *a)
 {
 	json_t *reply = nvfs_call(a->words[0], "sync", "subvolume", NULL);
 
@@ -200,3 +227,12 @@ int cmd_sync(const struct nvfs_args *a)
 	json_decref(reply);
 	return EXIT_OK;
 }
+
+const struct nvfs_command sync_commands[] = {
+	{.group = "sync", .run = cmd_sync, .min = 1, .max = 1, .args = "POOL[:VOL]",
+	 .help = "make everything written so far durable",
+	 .more = "Of a pool: of all that is mounted.",
+	 .examples = "nvfs sync tank\n"
+		     "nvfs sync tank:web"},
+	{.group = NULL},
+};

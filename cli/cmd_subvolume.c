@@ -55,39 +55,39 @@ static json_t *limits(const struct nvfs_args *a)
 {
 	json_t *request = json_object();
 
-	if (a->size_bytes)
-		json_object_set_new(request, "size_bytes", json_integer((json_int_t)a->size_bytes));
-	if (a->inodes)
-		json_object_set_new(request, "inodes", json_integer((json_int_t)a->inodes));
+	if (arg_given(a, "size"))
+		json_object_set_new(request, "size_bytes", json_integer((json_int_t)arg_number(a, "size")));
+	if (arg_given(a, "inodes"))
+		json_object_set_new(request, "inodes", json_integer((json_int_t)arg_number(a, "inodes")));
 	return request;
 }
 
-int cmd_subvolume_create(const struct nvfs_args *a)
+static int cmd_subvolume_create(const struct nvfs_args *a)
 {
 	json_t *request = limits(a);
 
-	if (!a->size_bytes)
+	if (!arg_given(a, "size"))
 		die(EXIT_USAGE, "say how large it may become: --size 10G");
-	if (a->thin)
+	if (arg_given(a, "thin"))
 		json_object_set_new(request, "thin", json_true());
-	if (a->compression)
-		json_object_set_new(request, "compression", json_string(a->compression));
+	if (arg_given(a, "compression"))
+		json_object_set_new(request, "compression", json_string(arg_text(a, "compression")));
 	return show(a, nvfs_call(a->words[0], "subvolume.create", "name", request));
 }
 
-int cmd_subvolume_show(const struct nvfs_args *a)
+static int cmd_subvolume_show(const struct nvfs_args *a)
 {
 	return show(a, nvfs_call(a->words[0], "subvolume.show", "name", NULL));
 }
 
-int cmd_subvolume_resize(const struct nvfs_args *a)
+static int cmd_subvolume_resize(const struct nvfs_args *a)
 {
-	if (!a->size_bytes && !a->inodes)
+	if (!arg_given(a, "size") && !arg_given(a, "inodes"))
 		die(EXIT_USAGE, "say what to change: --size 10G or --inodes N or both");
 	return show(a, nvfs_call(a->words[0], "subvolume.resize", "name", limits(a)));
 }
 
-int cmd_subvolume_delete(const struct nvfs_args *a)
+static int cmd_subvolume_delete(const struct nvfs_args *a)
 {
 	json_t *reply = nvfs_call(a->words[0], "subvolume.delete", "name", NULL);
 
@@ -154,7 +154,7 @@ static void print_list(const json_t *all)
 		die(EXIT_REFUSED, "out of memory");
 }
 
-int cmd_subvolume_list(const struct nvfs_args *a)
+static int cmd_subvolume_list(const struct nvfs_args *a)
 {
 	struct listing l = {.all = json_array()};
 
@@ -169,3 +169,43 @@ int cmd_subvolume_list(const struct nvfs_args *a)
 	json_decref(l.all);
 	return l.failed ? EXIT_REFUSED : EXIT_OK;
 }
+
+static const struct nvfs_option create_options[] = {
+	{"size", OPTION_SIZE, "SIZE", "how large it may become", 's'},
+	{"inodes", OPTION_NUMBER, "N", "how many files; by default one for each 16 KiB", 'N'},
+	{"thin", OPTION_FLAG, NULL, "reserve nothing: share what the pool has left", 0},
+	{"compression", OPTION_CHOICE, "off|lz4", "compress where that pays", 0},
+	{.name = NULL},
+};
+
+static const struct nvfs_option resize_options[] = {
+	{"size", OPTION_SIZE, "SIZE", "how large it may become", 's'},
+	{"inodes", OPTION_NUMBER, "N", "how many files, directories counted", 'N'},
+	{.name = NULL},
+};
+
+const struct nvfs_command subvolume_commands[] = {
+	{.group = "subvolume", .verb = "create", .run = cmd_subvolume_create, .min = 1, .max = 1, .args = "POOL:NEW",
+	 .options = create_options, .help = "make an empty subvolume",
+	 .more = "Its size is reserved, so that it can be filled whatever others do;\n"
+		 "with --thin it shares what the pool has left.",
+	 .examples = "nvfs subvolume create tank:web --size 2G\n"
+		     "nvfs subvolume create tank:logs --size 10G --thin --compression lz4"},
+	{.group = "subvolume", .verb = "list", .run = cmd_subvolume_list, .min = 0, .max = 1, .args = "[POOL]",
+	 .help = "sizes and use of all",
+	 .examples = "nvfs subvolume list\n"
+		     "nvfs subvolume list tank --json | jq -r '.[] | select(.mounted) | .name'"},
+	{.group = "subvolume", .verb = "show", .run = cmd_subvolume_show, .min = 1, .max = 1, .args = "POOL:VOL",
+	 .help = "all about one",
+	 .examples = "nvfs subvolume show tank:web"},
+	{.group = "subvolume", .verb = "resize", .run = cmd_subvolume_resize, .min = 1, .max = 1, .args = "POOL:VOL",
+	 .options = resize_options, .help = "change its limits, mounted or not",
+	 .more = "Below what is used it is refused.",
+	 .examples = "nvfs subvolume resize tank:web --size 4G\n"
+		     "nvfs subvolume resize tank:web --inodes 1000000"},
+	{.group = "subvolume", .verb = "delete", .run = cmd_subvolume_delete, .min = 1, .max = 1, .args = "POOL:VOL",
+	 .help = "delete it and all that is in it",
+	 .more = "Not while it is mounted. Its space comes back in the background.",
+	 .examples = "nvfs subvolume delete tank:web"},
+	{.group = NULL},
+};

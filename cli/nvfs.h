@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The nvfs command: what its subcommands share. */
+/*
+ * The nvfs command: what its subcommands share. A file cmd_*.c has the functions of a kind of object and ends with a table of their
+ * commands; commands.c lists the tables. Parsing, help and completion follow from the tables alone.
+ */
 #ifndef NVFS_CLI_NVFS_H
 #define NVFS_CLI_NVFS_H
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "cli/find_pool.h"
 #include "cli/serve.h"
@@ -21,30 +25,98 @@ enum nvfs_exit {
 	EXIT_BUSY = 6,
 };
 
-/* What the command line had besides the positional arguments. */
-struct nvfs_args {
-	bool given[128]; /* options, by their letters */
-	bool json, force;
-	uint64_t size_bytes, inodes;
-	const char *compression;
-	bool thin;
-	char **words;      /* positional */
-	unsigned count;
+/* ---- Commands ---- */
+
+enum nvfs_kind {
+	OPTION_FLAG,
+	OPTION_TEXT,
+	OPTION_SIZE,   /* 10G, above 0 */
+	OPTION_NUMBER, /* whole, above 0 */
+	OPTION_CHOICE, /* one of what `value` lists: "off|lz4" */
 };
 
-/* One per subcommand; returns an exit code. */
-int cmd_subvolume_create(const struct nvfs_args *a);
-int cmd_subvolume_list(const struct nvfs_args *a);
-int cmd_subvolume_show(const struct nvfs_args *a);
-int cmd_subvolume_resize(const struct nvfs_args *a);
-int cmd_subvolume_delete(const struct nvfs_args *a);
-int cmd_pool_list(const struct nvfs_args *a);
-int cmd_pool_show(const struct nvfs_args *a);
-int cmd_pool_start(const struct nvfs_args *a);
-int cmd_pool_stop(const struct nvfs_args *a);
-int cmd_sync(const struct nvfs_args *a);
-int cmd_debug_udev(const struct nvfs_args *a);
-int cmd_debug_dump(const struct nvfs_args *a);
+struct nvfs_option {
+	const char *name;  /* without "--"; NULL ends a list. In all commands that have it the same, with or without a value */
+	enum nvfs_kind kind;
+	const char *value; /* what help calls the value; NULL for a flag */
+	const char *help;  /* a few words */
+	char letter;       /* 0, or a short one */
+};
+
+#define NVFS_DESTROYS 1u /* --dry-run, --yes */
+#define NVFS_NO_JSON 2u
+#define NVFS_LONG 4u     /* --wait */
+#define NVFS_HIDDEN 8u   /* not for people: help does not list it */
+
+struct nvfs_args;
+
+struct nvfs_command {
+	const char *group, *verb; /* verb NULL: a command of one word; group NULL ends a table */
+	int (*run)(const struct nvfs_args *a); /* returns an exit code */
+	unsigned min, max;        /* words behind the command's own */
+	/*
+	 * These words, for people and for completion: POOL, POOL:VOL (one that there is), POOL:NEW, POOL:VOL@SNAP, POOL/TENANT, DEVICE and
+	 * others; [] around those that may be left out, "..." behind one that may be repeated.
+	 */
+	const char *args;
+	const struct nvfs_option *options; /* its own, or NULL */
+	unsigned flags;
+	const char *help;     /* one line of at most 60 characters */
+	const char *more;     /* lines, or NULL */
+	const char *examples; /* lines as they are typed */
+};
+
+struct nvfs_group {
+	const char *name; /* NULL ends the list */
+	const char *help; /* at most 30 characters */
+	const struct nvfs_command *commands;
+};
+
+extern const struct nvfs_group nvfs_groups[];
+extern const struct nvfs_command pool_commands[], subvolume_commands[], sync_commands[], debug_commands[];
+
+/* Options that commands have by their flags. */
+extern const struct nvfs_option nvfs_common_options[];
+bool nvfs_has_common(const struct nvfs_command *command, const struct nvfs_option *option);
+
+const struct nvfs_group *nvfs_find_group(const char *name);
+/* Of a group of one word verb is ignored. */
+const struct nvfs_command *nvfs_find_command(const struct nvfs_group *group, const char *verb);
+
+/* ---- The command line ---- */
+
+#define NVFS_OPTIONS_MAX 24 /* of a command, the common ones not counted */
+
+struct nvfs_value {
+	const char *text; /* NULL: not given; "" for a flag */
+	uint64_t number;  /* OPTION_SIZE, OPTION_NUMBER */
+};
+
+struct nvfs_args {
+	const struct nvfs_command *command;
+	char **words;
+	unsigned count;
+	bool json, yes, dry_run, wait;
+	struct nvfs_value values[NVFS_OPTIONS_MAX]; /* in the order of the command's options */
+};
+
+/* Fills a, or prints help and exits, or exits with a line. argv is permuted, and must live as long as a. */
+void nvfs_parse(int argc, char **argv, struct nvfs_args *a);
+
+/* An option of the command, by name: it must have it. */
+bool arg_given(const struct nvfs_args *a, const char *name);
+const char *arg_text(const struct nvfs_args *a, const char *name);  /* NULL when it was not given */
+uint64_t arg_number(const struct nvfs_args *a, const char *name);   /* 0 when it was not given */
+
+/* The help of everything, of a group, of a command. */
+void help_all(FILE *out);
+void help_group(FILE *out, const struct nvfs_group *group);
+void help_command(FILE *out, const struct nvfs_command *command);
+/* "subvolume create" */
+const char *nvfs_command_name(const struct nvfs_command *command, char *buf, size_t len);
+#define NVFS_COMMAND_NAME_MAX 40
+
+/* ---- Calls ---- */
 
 /*
  * Look the source up, connect, send {"op": op, ...} and close. want_subvolume: the source must name one, which is put into the request under this

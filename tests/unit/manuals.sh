@@ -5,11 +5,22 @@
 cd "${NVFS_SRCDIR:-$(dirname "$0")/../..}" || exit 1
 built=${NVFS_BUILDDIR:-.}
 status=0
+# What a program says of itself: nvfs for each of its commands.
+help_of() {
+	"$built/$1" --help 2>&1
+	[ "$1" = nvfs ] || return 0
+	"$built/nvfs" --help | sed -n 's/^  \([a-z]*\) .*/\1/p' | while read -r group; do
+		"$built/nvfs" "$group" --help
+		"$built/nvfs" "$group" --help | sed -n "s/^  nvfs $group \([a-z]*\).*/\1/p" | while read -r verb; do
+			"$built/nvfs" "$group" "$verb" --help
+		done
+	done
+}
 for program in fsck.nvfs mkfs.nvfs mount.nvfs nvfs nvfsd umount.fuse.nvfs; do
 	page=docs/man/$program.8
 	[ -f "$page" ] || { echo "no manual page for $program"; status=1; continue; }
 	[ -x "$built/$program" ] || continue
-	for option in $("$built/$program" --help 2>&1 | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
+	for option in $(help_of "$program" | grep -oE -- '--[a-z][a-z-]+' | sort -u); do
 		grep -qF -- "Fl -${option#--}" "$page" || { echo "$page: $option is missing"; status=1; }
 	done
 done
