@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include "io/throttle.h"
+
+#define EACH_LEVEL(ts, i, t) \
+	for (unsigned i = 0; i < THROTTLE_LEVELS; i++) \
+		for (struct throttle *t = (ts)->level[i]; t; t = NULL)
+
+static uint64_t get(const _Atomic uint64_t *v)
+{
+	return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+static void add(_Atomic uint64_t *v, uint64_t n)
+{
+	atomic_fetch_add_explicit(v, n, memory_order_relaxed);
+}
+
+static void set(_Atomic uint64_t *v, uint64_t value)
+{
+	atomic_store_explicit(v, value, memory_order_relaxed);
+}
+
+void throttle_init(struct throttle *t)
+{
+	*t = (struct throttle){ 0 };
+	for (unsigned kind = 0; kind < 2; kind++) {
+		bucket_init(&t->ops[kind]);
+		bucket_init(&t->bytes[kind]);
+	}
+}
+
+void throttle_set(struct throttle *t, const struct rates *rates)
+{
+	set(&t->ops_rate[THROTTLE_READ], rates->read_iops);
+	set(&t->ops_rate[THROTTLE_WRITE], rates->write_iops);
+	set(&t->bytes_rate[THROTTLE_READ], rates->read_bytes_per_s);
+	set(&t->bytes_rate[THROTTLE_WRITE], rates->write_bytes_per_s);
+}
+
+void throttle_get(struct throttle *t, struct rates *out)
+{
+	*out = (struct rates){
+		.read_iops = get(&t->ops_rate[THROTTLE_READ]),
+		.write_iops = get(&t->ops_rate[THROTTLE_WRITE]),
+		.read_bytes_per_s = get(&t->bytes_rate[THROTTLE_READ]),
+		.write_bytes_per_s = get(&t->bytes_rate[THROTTLE_WRITE]),
+	};
+}
+
+void throttle_stats(struct throttle *t, struct throttle_stats *out)
+{
+	*out = (struct throttle_stats){
+		.waiting = get(&t->waiting),
+		.delayed_ops = get(&t->delayed_ops),
+		.delayed_ns = get(&t->delayed_ns),
+	};
+}
+
+bool throttles_limit(const struct throttles *ts, enum throttle_kind kind)
+{
+	if (kind == THROTTLE_NONE)
+		return false;
+	EACH_LEVEL(ts, i, t) {
+		if (get(&t->ops_rate[kind]) || get(&t->bytes_rate[kind]))
+			return true;
+	}
+	return false;
+}
+
+uint64_t throttles_claim(const struct throttles *ts, enum throttle_kind kind, uint64_t bytes, uint64_t now_ns, struct throttle_claim *c)
+{
+	*c = (struct throttle_claim){ .bytes = bytes, .since_ns = now_ns, .kind = (uint8_t)kind };
+	EACH_LEVEL(ts, i, t) {
+		const uint64_t ops_rate = get(&t->ops_rate[kind]), bytes_rate = bytes ? get(&t->bytes_rate[kind]) : 0;
+
+		if (ops_rate) {
+			c->ops_place[i] = bucket_reserve(&t->ops[kind], ops_rate, 1, now_ns);
+			c->ops_taken |= (uint8_t)(1u << i);
+		}
+		if (bytes_rate) {
+			c->bytes_place[i] = bucket_reserve(&t->bytes[kind], bytes_rate, bytes, now_ns);
+			c->bytes_taken |= (uint8_t)(1u << i);
+		}
+	}
+	return throttles_wait_ns(ts, c, now_ns);
+}
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+uint64_t throttles_wait_ns(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns)
+{
+	uint64_t wait = 0;
+
+	EACH_LEVEL(ts, i, t) {
+		const uint64_t ops_rate = get(&t->ops_rate[c->kind]), bytes_rate = get(&t->bytes_rate[c->kind]);
+
+		/* A limit that was taken away holds nobody. */
+		if (ops_rate && (c->ops_taken & 1u << i))
+			wait = later(wait, bucket_wait_ns(&t->ops[c->kind], ops_rate, c->ops_place[i], now_ns));
+		if (bytes_rate && (c->bytes_taken & 1u << i))
+			wait = later(wait, bucket_wait_ns(&t->bytes[c->kind], bytes_rate, c->bytes_place[i], now_ns));
+	}
+	return wait;
+}
+
+void throttles_cancel(const struct throttles *ts, const struct throttle_claim *c)
+{
+	EACH_LEVEL(ts, i, t) {
+		if (c->ops_taken & 1u << i)
+			bucket_cancel(&t->ops[c->kind], 1);
+		if (c->bytes_taken & 1u << i)
+			bucket_cancel(&t->bytes[c->kind], c->bytes);
+	}
+}
+
+void throttles_hold(const struct throttles *ts)
+{
+	EACH_LEVEL(ts, i, t)
+		add(&t->waiting, 1);
+}
+
+void throttles_release(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns)
+{
+	EACH_LEVEL(ts, i, t) {
+		add(&t->waiting, (uint64_t)-1);
+		add(&t->delayed_ops, 1);
+		add(&t->delayed_ns, now_ns > c->since_ns ? now_ns - c->since_ns : 0);
+	}
+}

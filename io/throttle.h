@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_IO_THROTTLE_H
+#define NVFS_IO_THROTTLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/bucket.h"
+
+/*
+ * Limits of operations and bytes a second, for reads and writes apart: four buckets. A request is subject to several throttles at once
+ * (its subvolume's and its tenant's), takes its place in all that limit it, and goes when it is due in all.
+ *
+ * Any thread.
+ */
+
+enum throttle_kind { THROTTLE_READ, THROTTLE_WRITE, THROTTLE_NONE };
+
+/* Per second; 0: no limit. */
+struct rates {
+	uint64_t read_iops, write_iops, read_bytes_per_s, write_bytes_per_s;
+};
+
+/* A limit that is higher is refused: there is no such machine. */
+#define RATE_MAX (UINT64_C(1) << 50)
+
+struct throttle {
+	_Atomic uint64_t ops_rate[2], bytes_rate[2]; /* by throttle_kind */
+	struct bucket ops[2], bytes[2];
+	_Atomic uint64_t waiting, delayed_ops, delayed_ns;
+};
+
+#define THROTTLE_LEVELS 2u
+
+/* A request's places. */
+struct throttle_claim {
+	uint64_t bytes;
+	uint64_t since_ns;
+	uint8_t kind, ops_taken, bytes_taken; /* the latter: a bit for each level */
+	uint64_t ops_place[THROTTLE_LEVELS], bytes_place[THROTTLE_LEVELS];
+};
+
+/* The throttles that requests of one origin are subject to; NULL: none at this level. */
+struct throttles {
+	struct throttle *level[THROTTLE_LEVELS];
+};
+
+struct throttle_stats {
+	uint64_t waiting;     /* requests, now */
+	uint64_t delayed_ops; /* requests that waited */
+	uint64_t delayed_ns;  /* how long they did, together */
+};
+
+void throttle_init(struct throttle *t);
+
+/* Takes effect at once, for those too that wait already. */
+void throttle_set(struct throttle *t, const struct rates *rates);
+void throttle_get(struct throttle *t, struct rates *out);
+void throttle_stats(struct throttle *t, struct throttle_stats *out);
+
+/* Whether any level limits requests of this kind. */
+bool throttles_limit(const struct throttles *ts, enum throttle_kind kind);
+
+/* Take places for one operation of so many bytes (0: it moves none): for how long it is not due; 0: it is now. */
+uint64_t throttles_claim(const struct throttles *ts, enum throttle_kind kind, uint64_t bytes, uint64_t now_ns, struct throttle_claim *c);
+
+/* The same for a claim that waits. */
+uint64_t throttles_wait_ns(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns);
+
+/* The request is not going to be served. */
+void throttles_cancel(const struct throttles *ts, const struct throttle_claim *c);
+
+/* Count: a request begins to wait; it waited from c->since_ns on. */
+void throttles_hold(const struct throttles *ts);
+void throttles_release(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns);
+
+#endif
