@@ -30,6 +30,7 @@
 #define TURN_BLOCKS 64u
 #define SPACE_RETRY_NS UINT64_C(2000000)
 #define COMPRESS_MIN_BLOCKS 2u
+#define WRITINGS_KEPT 256u /* for reuse */
 
 static void cycle_pump(struct cycle *c);
 
@@ -135,13 +136,15 @@ void cycle_hurry(struct file *f)
 
 static struct writing *writing_get(struct cycle *c)
 {
-	struct data *d = c->file->data;
-	struct writing *w = d->free_writings;
+	struct shared *shared = c->file->data->sv->shared;
+	struct writing *w = shared->free_writings;
 
-	if (w)
-		d->free_writings = w->next;
-	else
+	if (w) {
+		shared->free_writings = w->next;
+		shared->free_writing_count--;
+	} else {
 		w = malloc(sizeof(*w));
+	}
 	if (w) {
 		w->cycle = c;
 		w->packed = NULL;
@@ -151,11 +154,26 @@ static struct writing *writing_get(struct cycle *c)
 
 static void writing_put(struct writing *w)
 {
-	struct data *d = w->cycle->file->data;
+	struct shared *shared = w->cycle->file->data->sv->shared;
 
 	compress_drop(w);
-	w->next = d->free_writings;
-	d->free_writings = w;
+	if (shared->free_writing_count == WRITINGS_KEPT) {
+		free(w);
+		return;
+	}
+	w->next = shared->free_writings;
+	shared->free_writings = w;
+	shared->free_writing_count++;
+}
+
+void writings_free(struct shared *shared)
+{
+	while (shared->free_writings) {
+		struct writing *w = shared->free_writings;
+
+		shared->free_writings = w->next;
+		free(w);
+	}
 }
 
 static void cycle_piece_ended(struct cycle *c)

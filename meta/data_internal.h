@@ -18,6 +18,7 @@
 #include "meta/blockmap.h"
 #include "meta/data.h"
 #include "meta/file.h"
+#include "meta/shared.h"
 #include "meta/subvol_internal.h"
 
 #define WRITE_BLOCKS_MAX 256u             /* of one device write of write-back */
@@ -383,7 +384,7 @@ static inline void blocks_request(struct io_request *req, enum io_op op, struct 
 
 /* The op's, made if it has none; NULL without memory. op_finish() releases it. */
 struct op_io *op_io_get(struct op *op);
-void op_io_free_all(struct data *d);
+void op_io_free_all(struct shared *shared);
 
 /* Reads begun from here on are safe from reuse until the op is finished. */
 void op_io_enter(struct op_io *io);
@@ -560,17 +561,16 @@ void compress_start(struct writing *w);
 void compress_drop(struct writing *w);
 void cycle_compressed(struct writing *w);
 
+void writings_free(struct shared *shared);
+
 struct data {
 	struct subvol *sv;
-	struct buffers *buffers;
+	struct buffers *buffers;   /* of the reactor */
 
 	struct chunk **buckets;
 	size_t bucket_count, chunk_count;
 	struct chunk *lru;       /* utlist: oldest first */
 	uint64_t map_cap_bytes;
-
-	struct op_io *free_io;
-	struct writing *free_writings;
 
 	struct file *lists[FILE_FAILED + 1];
 	unsigned running;

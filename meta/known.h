@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is known of names without asking RocksDB: the last places that were found free, and entries that are there.
- * Of one subvolume, reactor thread only.
+ * Reactor thread only, but for making and freeing.
  */
 #ifndef NVFS_META_KNOWN_H
 #define NVFS_META_KNOWN_H
@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 struct inode;
-struct known;
+struct known;       /* of a subvolume */
+struct known_names; /* 4 MiB at most: of all subvolumes of a reactor */
 struct subvol;
 
 struct names_entry {
@@ -21,8 +22,12 @@ struct names_entry {
 	uint8_t probe;   /* how far that is from the name's own cookie */
 };
 
-int known_create(struct known **out); /* 0 or -ENOMEM */
-void known_destroy(struct known *known); /* NULL is fine */
+int known_names_create(struct known_names **out); /* 0 or -ENOMEM */
+void known_names_destroy(struct known_names *names); /* NULL is fine */
+
+/* names outlives it. 0 or -ENOMEM. On the reactor's thread. */
+int known_create(struct known_names *names, struct known **out);
+void known_destroy(struct known *known); /* any thread; NULL is fine */
 
 /* The name's entry, or that its place is free, when that is known. cookie is the name's own. */
 bool known_there(const struct subvol *sv, const struct inode *dir, uint64_t cookie, const char *name, size_t len,

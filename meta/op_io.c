@@ -67,6 +67,7 @@ static void op_io_release(struct op *op)
 {
 	struct op_io *io = op->io;
 	struct data *d = io->data;
+	struct shared *shared = d->sv->shared;
 
 	assert(!io->pending);
 	op->io = NULL;
@@ -79,22 +80,23 @@ static void op_io_release(struct op *op)
 		op_io_free(io);
 		return;
 	}
-	io->next = d->free_io;
-	d->free_io = io;
+	io->next = shared->free_io;
+	shared->free_io = io;
 }
 
 struct op_io *op_io_get(struct op *op)
 {
 	struct data *d = op->sv->data;
+	struct shared *shared = op->sv->shared;
 	struct op_io *io = op->io;
 
 	if (io)
 		return io;
-	io = d->free_io;
+	io = shared->free_io;
 	if (io) {
 		struct op_io kept = *io;
 
-		d->free_io = io->next;
+		shared->free_io = io->next;
 		memset(io, 0, sizeof(*io));
 		io->wants = kept.wants, io->want_cap = kept.want_cap;
 		io->fetches = kept.fetches, io->fetch_cap = kept.fetch_cap;
@@ -113,12 +115,12 @@ struct op_io *op_io_get(struct op *op)
 	return io;
 }
 
-void op_io_free_all(struct data *d)
+void op_io_free_all(struct shared *shared)
 {
-	while (d->free_io) {
-		struct op_io *io = d->free_io;
+	while (shared->free_io) {
+		struct op_io *io = shared->free_io;
 
-		d->free_io = io->next;
+		shared->free_io = io->next;
 		op_io_free(io);
 	}
 }

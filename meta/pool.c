@@ -22,6 +22,7 @@
 #include "meta/discard.h"
 #include "meta/gather.h"
 #include "meta/lookups.h"
+#include "meta/shared.h"
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
 #include "meta/sysrec.h"
@@ -466,6 +467,9 @@ static void pool_free(struct pool *pool, bool clean)
 		munmap(pool->own_area, pool->own_area_bytes);
 	pthread_mutex_destroy(&pool->admin_lock);
 	pthread_mutex_destroy(&pool->numbers_lock);
+	for (unsigned i = 0; pool->shared && i < pool->options.reactors; i++)
+		shared_destroy(pool->shared[i]);
+	free(pool->shared);
 	free(pool->reactor_load);
 	free(pool->options.reactor);
 	free(pool->devices);
@@ -484,8 +488,9 @@ static int take_options(struct pool *pool, const struct pool_options *opts)
 	*o = *opts;
 	o->reactor = calloc(opts->reactors, sizeof(*o->reactor));
 	pool->reactor_load = calloc(opts->reactors, sizeof(*pool->reactor_load));
+	pool->shared = calloc(opts->reactors, sizeof(*pool->shared));
 	pool->devices = calloc(LABEL_DEVICES_MAX, sizeof(*pool->devices));
-	if (!o->reactor || !pool->reactor_load || !pool->devices)
+	if (!o->reactor || !pool->reactor_load || !pool->shared || !pool->devices)
 		return -ENOMEM;
 	memcpy(o->reactor, opts->reactor, opts->reactors * sizeof(*o->reactor));
 	if (!o->cache_bytes)

@@ -22,6 +22,7 @@ struct discarder;
 struct sweeper;
 struct tree_numbers;
 struct pool_tenant;
+struct shared;
 
 /* What the parts of meta/ share of a pool. Each field names what protects it. */
 struct pool {
@@ -51,6 +52,7 @@ struct pool {
 	struct pool_rec rec;
 	struct subvol *open_head;       /* open subvolumes, by subvol->open_next */
 	unsigned *reactor_load;         /* open subvolumes of each reactor */
+	struct shared **shared;         /* of each reactor; made when it gets its first subvolume */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
 	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */
 	uint64_t data_blocks;           /* constant: of the data zones */

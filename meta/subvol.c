@@ -20,6 +20,7 @@
 #include "meta/lookups.h"
 #include "meta/op_internal.h"
 #include "meta/orphan.h"
+#include "meta/shared.h"
 #include "meta/subvol_internal.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
@@ -525,9 +526,7 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 	sv->batch = db_batch_new();
 	if (!sv->batch)
 		return -ENOMEM;
-	r = known_create(&sv->known);
-	if (!r)
-		r = gather_create(sv, &sv->gather);
+	r = gather_create(sv, &sv->gather);
 	if (!r)
 		r = numbers_use(pool, sv->tree);
 	if (r)
@@ -541,6 +540,15 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 	return r;
 }
 
+static int use_shared(struct subvol *sv)
+{
+	struct shared **shared = &sv->pool->shared[sv->reactor_index];
+	int r = *shared ? 0 : shared_create(shared);
+
+	sv->shared = *shared;
+	return r;
+}
+
 static int attach(struct op *op, void *arg)
 {
 	struct subvol *sv = op->sv;
@@ -548,7 +556,9 @@ static int attach(struct op *op, void *arg)
 
 	(void)arg;
 	publish_known(sv);
-	r = sv->data ? 0 : writeback_start(sv);
+	r = sv->known ? 0 : known_create(sv->shared->names, &sv->known);
+	if (!r && !sv->data)
+		r = writeback_start(sv);
 	if (!r && !sv->read_only)
 		r = writeback_takeup(op);
 	if (r)
@@ -585,6 +595,11 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 	sv->read_only = read_only || pool->options.read_only;
 	sv->reactor_index = least_busy(pool);
 	sv->reactor = pool->options.reactor[sv->reactor_index];
+	r = use_shared(sv);
+	if (r) {
+		subvol_free(sv);
+		return r;
+	}
 	atomic_fetch_add(&pool->open_count, 1);
 	r = subvol_call(sv, attach, NULL);
 	if (r) {

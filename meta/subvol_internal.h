@@ -18,12 +18,14 @@ struct known;
 struct lookups;
 struct reaper;
 struct pool_tenant;
+struct shared;
 
 /* An open subvolume. Fields without a note: reactor thread only. */
 struct subvol {
 	struct pool *pool;              /* constant */
 	struct reactor *reactor;        /* constant */
 	unsigned reactor_index;         /* constant: hint for the allocator */
+	struct shared *shared;          /* constant: with the other subvolumes of the reactor */
 	bool read_only;                 /* constant */
 	struct subvol_rec rec;          /* limits change by a message to the reactor */
 	uint32_t id;                    /* constant */

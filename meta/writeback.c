@@ -20,7 +20,6 @@
 #include "meta/data_internal.h"
 
 #define CYCLES_MAX 64u
-#define BUFFERS_BYTES ((size_t)32 << 20) /* of address space: of what was never needed, one page a MiB */
 #define BUCKETS_FIRST 1024u
 #define COMMIT_MS_DEFAULT 4000u
 #define MAP_CACHE_DEFAULT ((uint64_t)64 << 20)
@@ -237,16 +236,8 @@ static void timer_fired(struct reactor *r, struct reactor_timer *timer)
 
 static void data_free(struct data *d)
 {
-	op_io_free_all(d);
-	while (d->free_writings) {
-		struct writing *w = d->free_writings;
-
-		d->free_writings = w->next;
-		free(w);
-	}
 	put_destroy(d);
 	cutter_destroy(d);
-	buffers_destroy(d->buffers);
 	free(d->buckets);
 	free(d->left);
 	free(d);
@@ -259,10 +250,11 @@ static int data_create(struct subvol *sv)
 	if (!d)
 		return -ENOMEM;
 	d->sv = sv;
+	d->buffers = sv->shared->buffers;
 	d->map_cap_bytes = sv->pool->options.map_cache_bytes ? sv->pool->options.map_cache_bytes : MAP_CACHE_DEFAULT;
 	d->buckets = calloc(BUCKETS_FIRST, sizeof(*d->buckets));
 	d->bucket_count = BUCKETS_FIRST;
-	if (!d->buckets || put_create(d) || cutter_create(d) || buffers_create(NULL, NULL, BUFFERS_BYTES, &d->buffers)) {
+	if (!d->buckets || put_create(d) || cutter_create(d)) {
 		data_free(d);
 		return -ENOMEM;
 	}
