@@ -2,6 +2,8 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,6 +33,18 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 	if (err == -ENOENT)
 		return control_refuse(err, "there is no subvolume %s; nvfs subvolume list shows them", name);
 	return control_refuse(err, "subvolume %s cannot be %s: %s", name, what, strerror(-err));
+}
+
+void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
+{
+	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = subvolume, .tenant = tenant };
+	char text[EVENT_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	event_add(pool_events(c->server->pool), &about, "%s by user %u", text, (unsigned)c->peer->uid);
 }
 
 json_t *admin_text(const char *s, size_t len)

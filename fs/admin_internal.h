@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "fs/admin.h"
+#include "meta/event.h"
 #include "meta/subvol.h"
 
 /* A request on its way. The thread is its connection's: it may sleep. */
@@ -46,6 +47,10 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 
 /* {"ok": true, "subvolume": {...}} as it is now, or a refusal. */
 json_t *admin_subvolume_reply(struct server *s, const char *name);
+
+/* An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL. */
+void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* A string that may be no UTF-8. */
 json_t *admin_text(const char *s, size_t len);

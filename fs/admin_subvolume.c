@@ -114,6 +114,7 @@ static json_t *subvolume_create(struct admin_context *c)
 		return admin_refused(err, why, "created", name);
 	log_info("%s: subvolume %s was created by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
+	admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with %lld bytes", (long long)size);
 	return admin_subvolume_reply(c->server, name);
 }
 
@@ -179,6 +180,10 @@ static json_t *subvolume_resize(struct admin_context *c)
 			    sizeof(why));
 	if (err)
 		return admin_refused(err, why, "resized", name);
+	if (size)
+		admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "its size is %lld bytes now", (long long)size);
+	if (inodes)
+		admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "it may have %lld inodes now", (long long)inodes);
 	return admin_subvolume_reply(c->server, name);
 }
 
@@ -197,6 +202,7 @@ static json_t *subvolume_delete(struct admin_context *c)
 		return admin_refused(err, why, "deleted", name);
 	log_info("%s: subvolume %s was deleted by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
+	admin_tell(c, EVENT_SUBVOLUME_DELETED, name, NULL, "deleted");
 	return admin_ok(NULL);
 }
 

@@ -16,6 +16,7 @@
 #include "io/cleanup.h"
 #include "io/device.h"
 #include "io/log.h"
+#include "meta/event.h"
 
 #define REACTORS_DEFAULT_MAX 8
 #define BUSY_WAIT_S 60 /* for the last I/O of a killed predecessor */
@@ -253,6 +254,13 @@ static struct volume *take_ended(struct server *s)
 	return NULL;
 }
 
+static void tell_mount(struct volume *v, enum event_kind kind, const char *what, const char *where)
+{
+	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = v->name };
+
+	event_add(pool_events(v->server->pool), &about, "%s%s%s", what, where[0] ? " on " : "", where);
+}
+
 static void close_volume(struct volume *v)
 {
 	struct server *s = v->server;
@@ -270,6 +278,8 @@ static void close_volume(struct volume *v)
 	else
 		log_info("%s: subvolume %s is %s", pool_name(s->pool), v->name,
 			 v->reason ? "closed" : "unmounted");
+	tell_mount(v, EVENT_SUBVOLUME_UNMOUNTED,
+		   v->reason == -ECANCELED ? "the mount was given up" : v->reason ? "closed" : "unmounted", "");
 	pthread_mutex_lock(&s->lock);
 	if (err && s->closing)
 		s->close_error = err;
@@ -319,6 +329,7 @@ static void on_mounted(struct session *session)
 {
 	struct volume *v = session_arg(session);
 
+	tell_mount(v, EVENT_SUBVOLUME_MOUNTED, v->read_only ? "mounted read-only" : "mounted", v->target);
 	log_info("%s: subvolume %s is mounted%s%s", pool_name(v->server->pool), v->name,
 		 v->target[0] ? " on " : "", v->target);
 }

@@ -28,6 +28,7 @@
 #include "io/spin.h"
 #include "meta/pool_internal.h"
 
+#define WATCH_NS UINT64_C(1000000000)
 #define SPIN_MAX_NS UINT64_C(200000) /* about what a write to a disk takes */
 
 struct put_ops {
@@ -37,6 +38,7 @@ struct put_ops {
 
 struct committer {
 	struct pool *pool;
+	uint64_t watched; /* commit thread: when the room was looked at */
 	pthread_t thread;
 	pthread_mutex_t lock;           /* leaf; protects what follows */
 	pthread_cond_t work;
@@ -88,13 +90,46 @@ static int pool_sync(struct pool *pool)
 	if (error || pool_read_only(pool))
 		return error;
 	error = db_sync(pool->db);
-	if (error && atomic_compare_exchange_strong(&pool->failed, &none, error))
+	if (error && atomic_compare_exchange_strong(&pool->failed, &none, error)) {
 		log_error("pool %s: a commit failed: %s. It takes no more writes: what was not yet committed may be lost; "
 			  "unmount, check the devices and start the pool again",
 			  pool_name(pool), strerror(-error));
+		event_add(pool->events, &(struct event_about){ .kind = EVENT_POOL_FAILED, .severity = EVENT_ERROR },
+			  "a commit failed: %s; the pool takes no more writes", strerror(-error));
+	}
 	if (!error)
 		atomic_fetch_add_explicit(&pool->commits, 1, memory_order_relaxed);
 	return error;
+}
+
+/* Says it when less than a twentieth is free, and again only after a fourteenth was. */
+static void watch_free(struct pool *pool, bool *said, uint64_t free, uint64_t total, const char *what)
+{
+	if (*said && free >= total / 14)
+		*said = false;
+	if (*said || free >= total / 20)
+		return;
+	*said = true;
+	log_warn("pool %s: %u %% of its room for %s is free", pool_name(pool), (unsigned)(free * 100 / total), what);
+	event_add(pool->events, &(struct event_about){ .kind = EVENT_POOL_NEARLY_FULL, .severity = EVENT_WARNING },
+		  "%u %% of the room for %s is free", (unsigned)(free * 100 / total), what);
+}
+
+/* After a commit, once in a second at most. */
+static void watch_room(struct committer *c)
+{
+	struct pool *pool = c->pool;
+	const uint64_t now = monotonic_now_ns();
+	struct space_stats space;
+	struct metafs_stats meta;
+
+	if (now < c->watched + WATCH_NS)
+		return;
+	c->watched = now;
+	space_get_stats(pool->space, &space);
+	metafs_stats(pool->metafs, &meta);
+	watch_free(pool, &pool->nearly_full, space.free + space.waiting, space.total, "data");
+	watch_free(pool, &pool->meta_nearly_full, meta.free_bytes + meta.pending_bytes, meta.share_bytes, "metadata");
 }
 
 /* After a failed commit the operands stay: whether the batches are durable is not known. */
@@ -139,6 +174,7 @@ static void commit_once(struct committer *c, struct commit_ticket *tickets, stru
 	error = pool_sync(c->pool);
 	put_committed(c, put, error);
 	answer(tickets, error);
+	watch_room(c);
 }
 
 /* Until there is a call, or for as long as that pays; others go first. The lock is held, but not meanwhile. */

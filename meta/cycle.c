@@ -189,7 +189,7 @@ static void writing_done(struct io_request *req, int res)
 	struct data *d = c->file->data;
 
 	if (res) {
-		report_bad_block(c->file, c->chunks[w->chunk]->no * CHUNK_BLOCKS + w->block,
+		report_bad_block(c->file, EVENT_DEVICE_ERROR, c->chunks[w->chunk]->no * CHUNK_BLOCKS + w->block,
 				 blockmap_at(w->extent.vdev, w->extent.block), "a write failed");
 		atomic_fetch_add_explicit(&data_pool(d)->io_errors, 1, memory_order_relaxed);
 		c->error = -EIO;

@@ -539,7 +539,7 @@ int cuts_load(struct op *op, struct file *f);
 int data_writable(const struct subvol *sv);
 
 /* Log a checksum mismatch or read error once, and count it. */
-void report_bad_block(struct file *f, uint64_t block, uint64_t at, const char *what);
+void report_bad_block(struct file *f, enum event_kind kind, uint64_t block, uint64_t at, const char *what);
 
 /* A piece of a cycle's data on its way: compression, then the device. */
 struct writing {

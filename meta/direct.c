@@ -229,7 +229,7 @@ static void direct_done(struct io_request *req, int res)
 	struct file *f = io->inode->file;
 
 	if (res) {
-		report_bad_block(f, io->first_block, blockmap_at(part->extent.vdev, part->extent.block),
+		report_bad_block(f, EVENT_DEVICE_ERROR, io->first_block, blockmap_at(part->extent.vdev, part->extent.block),
 				 "a direct write failed");
 		atomic_fetch_add_explicit(&data_pool(io->data)->io_errors, 1, memory_order_relaxed);
 		io->error = -EIO;

@@ -18,23 +18,27 @@
 #include "io/log.h"
 #include "meta/data_internal.h"
 
-void report_bad_block(struct file *f, uint64_t block, uint64_t at, const char *what)
+void report_bad_block(struct file *f, enum event_kind kind, uint64_t block, uint64_t at, const char *what)
 {
 	struct subvol *sv = f->data->sv;
 	struct pool *pool = sv->pool;
+	const char *device = at_vdev(at) < pool->device_count ? device_name(pool->devices[at_vdev(at)]) : "no device";
+	const struct event_about about = { .kind = kind, .severity = EVENT_ERROR, .subvolume = subvol_name(sv),
+					   .inode = f->inode->ino, .offset = block << NVFS_BLOCK_SHIFT, .limited = true,
+					   .limit_key = ((uint64_t)sv->id << 40 ^ f->inode->ino << 20) + block };
 
 	log_error("pool %s, subvolume %s, inode %llu, offset %llu: %s on %s, block %llu", pool_name(pool),
-		  subvol_name(sv), (unsigned long long)f->inode->ino,
-		  (unsigned long long)(block << NVFS_BLOCK_SHIFT), what,
-		  at_vdev(at) < pool->device_count ? device_name(pool->devices[at_vdev(at)]) : "no device",
+		  subvol_name(sv), (unsigned long long)about.inode, (unsigned long long)about.offset, what, device,
 		  (unsigned long long)at_block(at));
+	event_add(pool->events, &about, "inode %llu, offset %llu: %s on %s, block %llu", (unsigned long long)about.inode,
+		  (unsigned long long)about.offset, what, device, (unsigned long long)at_block(at));
 }
 
 static void report_mismatch(struct op_io *io, uint64_t block, uint64_t at)
 {
 	struct data *d = io->data;
 
-	report_bad_block(io->inode->file, block, at, "the checksum does not match");
+	report_bad_block(io->inode->file, EVENT_CHECKSUM_ERROR, block, at, "the checksum does not match");
 	atomic_fetch_add_explicit(&d->sv->stats.checksum_errors, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&data_pool(d)->checksum_errors, 1, memory_order_relaxed);
 	io->error = -EIO;
@@ -161,7 +165,7 @@ static void fetch_done(struct io_request *req, int res)
 	struct data *d = io->data;
 
 	if (res) {
-		report_bad_block(io->inode->file, io->wants[fetch->first].block, io->wants[fetch->first].at,
+		report_bad_block(io->inode->file, EVENT_DEVICE_ERROR, io->wants[fetch->first].block, io->wants[fetch->first].at,
 				 res == -ENOMEM ? "no memory for a read" : "a read failed");
 		atomic_fetch_add_explicit(&data_pool(d)->io_errors, 1, memory_order_relaxed);
 		io->error = -EIO;
@@ -276,7 +280,7 @@ int fetch_start(struct op *op, struct file *f)
 	r = fetches_plan(io, f);
 	for (unsigned i = 0; !r && i < io->nfetches; i++) {
 		if (!fetch_fill(&io->fetches[i], op->sv->pool)) {
-			report_bad_block(f, io->wants[io->fetches[i].first].block,
+			report_bad_block(f, EVENT_CHECKSUM_ERROR, io->wants[io->fetches[i].first].block,
 					 io->wants[io->fetches[i].first].at, "an address is out of range");
 			r = -EIO;
 		}

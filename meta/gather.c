@@ -466,10 +466,13 @@ static int write_failed(struct pool *pool, int error)
 {
 	int none = 0;
 
-	if (atomic_compare_exchange_strong(&pool->failed, &none, error))
-		log_error("pool %s: changes of names cannot be written: %s. It takes no more writes: what was not yet "
-			  "committed may be lost; unmount, check the devices and start the pool again",
-			  pool_name(pool), strerror(-error));
+	if (!atomic_compare_exchange_strong(&pool->failed, &none, error))
+		return error;
+	log_error("pool %s: changes of names cannot be written: %s. It takes no more writes: what was not yet "
+		  "committed may be lost; unmount, check the devices and start the pool again",
+		  pool_name(pool), strerror(-error));
+	event_add(pool->events, &(struct event_about){ .kind = EVENT_POOL_FAILED, .severity = EVENT_ERROR },
+		  "changes of names cannot be written: %s; the pool takes no more writes", strerror(-error));
 	return error;
 }
 

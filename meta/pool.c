@@ -92,6 +92,11 @@ const char *pool_name(const struct pool *pool)
 	return pool->label.name;
 }
 
+struct events *pool_events(struct pool *pool)
+{
+	return pool->events;
+}
+
 bool pool_read_only(const struct pool *pool)
 {
 	return pool->options.read_only;
@@ -463,6 +468,7 @@ static void pool_free(struct pool *pool, bool clean)
 		metafs_seal(pool->metafs); /* it has logged why not */
 	metafs_close(pool->metafs);
 	epoch_domain_destroy(pool->epochs);
+	events_destroy(pool->events);
 	if (pool->own_area)
 		munmap(pool->own_area, pool->own_area_bytes);
 	pthread_mutex_destroy(&pool->admin_lock);
@@ -490,7 +496,8 @@ static int take_options(struct pool *pool, const struct pool_options *opts)
 	pool->reactor_load = calloc(opts->reactors, sizeof(*pool->reactor_load));
 	pool->shared = calloc(opts->reactors, sizeof(*pool->shared));
 	pool->devices = calloc(LABEL_DEVICES_MAX, sizeof(*pool->devices));
-	if (!o->reactor || !pool->reactor_load || !pool->shared || !pool->devices)
+	pool->events = events_create();
+	if (!o->reactor || !pool->reactor_load || !pool->shared || !pool->devices || !pool->events)
 		return -ENOMEM;
 	memcpy(o->reactor, opts->reactor, opts->reactors * sizeof(*o->reactor));
 	if (!o->cache_bytes)

@@ -65,6 +65,9 @@ struct pool_stats {
 	uint32_t subvolumes, open_subvolumes;
 };
 
+/* What happens in it (meta/event.h); until pool_close(). Any thread. */
+struct events *pool_events(struct pool *pool);
+
 /* Any thread. */
 void pool_stats(struct pool *pool, struct pool_stats *out);
 const char *pool_name(const struct pool *pool);

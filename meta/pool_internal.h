@@ -9,6 +9,7 @@
 #include "meta/commit.h"
 #include "meta/db.h"
 #include "meta/dirty.h"
+#include "meta/event.h"
 #include "meta/label.h"
 #include "meta/metafs.h"
 #include "meta/pool.h"
@@ -40,6 +41,7 @@ struct pool {
 	struct gather_store *gather_store; /* thread-safe: memory of changes on their way to RocksDB */
 	struct lookup_store *lookup_store; /* thread-safe: memory of the tables of lookup counts */
 	struct sweeper *sweeper;        /* thread-safe: takes deleted subvolumes apart */
+	struct events *events;          /* thread-safe */
 	struct discarder *discarder;    /* thread-safe: tells devices what is free; NULL where none wants it */
 	void *own_area;                 /* constant: what pool_open() mapped, or NULL */
 	size_t own_area_bytes;
@@ -47,6 +49,7 @@ struct pool {
 	_Atomic int failed;             /* the first fatal error, a negative errno (a flush or WAL sync failed): no more writes */
 	_Atomic uint64_t checksum_errors, io_errors, commits;
 	_Atomic uint64_t map_bytes;     /* chunk maps in memory */
+	bool nearly_full, meta_nearly_full; /* commit thread: what was said */
 
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
 	struct pool_rec rec;

@@ -27,6 +27,11 @@ int inline_check(struct file *f)
 		return 0;
 	log_error("pool %s, subvolume %s, inode %llu, offset 0: the checksum of its inline data does not match, in its size record",
 		  pool_name(data_pool(d)), subvol_name(d->sv), (unsigned long long)f->inode->ino);
+	event_add(data_pool(d)->events,
+		  &(struct event_about){ .kind = EVENT_CHECKSUM_ERROR, .severity = EVENT_ERROR, .subvolume = subvol_name(d->sv),
+					 .inode = f->inode->ino, .limited = true,
+					 .limit_key = (uint64_t)d->sv->id << 40 ^ f->inode->ino << 20 },
+		  "inode %llu, offset 0: the checksum of its inline data does not match", (unsigned long long)f->inode->ino);
 	atomic_fetch_add_explicit(&d->sv->stats.checksum_errors, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&data_pool(d)->checksum_errors, 1, memory_order_relaxed);
 	return -EIO;

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -111,7 +112,33 @@ void subvol_give_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 	charge_own(sv, -blocks, -inodes);
 }
 
-int subvol_charge_op(struct op *op, const struct charge *charge)
+/* Who watches the pool hears which limit it was. */
+static void tell_refused(struct subvol *sv, const struct charge *c, int refusal)
+{
+	const bool blocks = over(atomic_load_explicit(&sv->used_blocks, memory_order_relaxed), c->blocks, sv->rec.size_blocks);
+	const bool inodes = over(atomic_load_explicit(&sv->used_inodes, memory_order_relaxed), c->inodes, sv->rec.inodes_max);
+	const bool own = refusal == -ENOSPC && (blocks || inodes);
+	const struct event_about about = {
+		.kind = EVENT_QUOTA_REACHED,
+		.severity = EVENT_WARNING,
+		.subvolume = subvol_name(sv),
+		.limited = true,
+		.limit_key = (uint64_t)sv->id << 2 | (refusal == -EDQUOT ? 3 : own ? inodes : 2),
+	};
+
+	if (refusal == -EDQUOT)
+		event_add(sv->pool->events, &about, "a limit of the tenant is reached: writers get EDQUOT");
+	else if (!own)
+		event_add(sv->pool->events, &about, "the pool has no room left for thin subvolumes: writers get ENOSPC");
+	else if (blocks)
+		event_add(sv->pool->events, &about, "its size of %" PRIu64 " bytes is used up: writers get ENOSPC",
+			  sv->rec.size_blocks * NVFS_BLOCK_SIZE);
+	else
+		event_add(sv->pool->events, &about, "all its %" PRIu64 " inodes are used: who makes files gets ENOSPC",
+			  sv->rec.inodes_max);
+}
+
+static int charge_or_wait(struct op *op, const struct charge *charge)
 {
 	int r = subvol_charge(op->sv, charge);
 
@@ -128,6 +155,15 @@ int subvol_charge_op(struct op *op, const struct charge *charge)
 	if (reaper_busy(op->sv))
 		return reaper_wait(op);
 	return charge->blocks > 0 || charge->own_blocks > 0 ? data_room_wait(op, r) : r;
+}
+
+int subvol_charge_op(struct op *op, const struct charge *charge)
+{
+	const int r = charge_or_wait(op, charge);
+
+	if (r == -ENOSPC || r == -EDQUOT)
+		tell_refused(op->sv, charge, r);
+	return r;
 }
 
 void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t node, const struct counters_delta *d)

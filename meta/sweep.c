@@ -278,6 +278,20 @@ static int see_node(void *arg, const struct sys_key *key, const void *value, siz
 	return 0;
 }
 
+/* Named as long as the subvolume's record is there. */
+static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *what)
+{
+	char name[SUBVOL_NAME_MAX + 1] = "";
+	struct subvol_rec rec;
+
+	if (sysrec_subvol(s->pool->db, s->rec.subvol, &rec, name))
+		name[0] = '\0';
+	/* One that fails is tried again and again. */
+	event_add(s->pool->events,
+		  &(struct event_about){ .kind = kind, .severity = EVENT_INFO, .subvolume = name, .limited = true, .limit_key = s->node },
+		  "%s", what);
+}
+
 static int drop_node(struct sweep *s)
 {
 	struct tree_scan t = { .tree = s->tree, .node = s->node, .subvol = s->rec.subvol };
@@ -294,12 +308,15 @@ static int drop_node(struct sweep *s)
 		db_batch_delete(db, s->batch, DB_SYS, key, key_subvol(key, s->rec.subvol));
 	if (!t.other_node)
 		db_batch_delete(db, s->batch, DB_SYS, key, key_tree(key, s->tree));
+	tell_sweep(s, EVENT_SWEEP_ENDED, "the last of what was deleted goes");
 	return write_batch(s);
 }
 
 static int sweep_node(struct sweep *s)
 {
 	int r = 1;
+
+	tell_sweep(s, EVENT_SWEEP_BEGUN, "what was deleted is being taken apart");
 
 	while (r > 0 && !stopping(s) && s->rec.sweep_family != SWEEP_NS)
 		r = sweep_maps_some(s);

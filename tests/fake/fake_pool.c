@@ -10,6 +10,7 @@
 #include <utlist.h>
 
 #include "io/cleanup.h"
+#include "meta/event.h"
 #include "meta/label.h"
 #include "meta/pool.h"
 #include "meta/subvol.h"
@@ -35,6 +36,7 @@ struct pool {
 	pthread_mutex_t lock;
 	struct fake_subvol *subvols;
 	uint32_t next_id;
+	struct events *events;
 };
 
 /* One pool in a process. */
@@ -55,6 +57,7 @@ int pool_open(struct device **devices, unsigned device_count, const struct pool_
 	if (crash && !access(crash, F_OK))
 		abort();
 	the_pool.reactor = opts->reactor[0];
+	the_pool.events = events_create();
 	*out = &the_pool;
 	return label_read(devices[0], &the_pool.label, NULL);
 }
@@ -69,12 +72,18 @@ int pool_close(struct pool *pool)
 			fake_free(f->sv);
 		free(f);
 	}
+	events_destroy(pool->events);
 	return 0;
 }
 
 const char *pool_name(const struct pool *pool)
 {
 	return pool->label.name;
+}
+
+struct events *pool_events(struct pool *pool)
+{
+	return pool->events;
 }
 
 bool pool_read_only(const struct pool *pool)
