@@ -198,7 +198,7 @@ static uint64_t whole_blocks(const struct file *in, const struct file *out, uint
 
 static int copy_files(struct op *op, struct copy *cp, uint64_t ino_in, uint64_t ino_out)
 {
-	int r = data_writable(op->sv);
+	int r = data_writable(op);
 
 	if (!r)
 		r = file_get(op, ino_in, &cp->in);

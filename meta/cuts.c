@@ -72,7 +72,7 @@ static int unhide_one(void *arg, struct chunk *c)
 static int reap_step(struct cutter *r, struct file *f, struct cut *cut)
 {
 	uint64_t end = cut->end < CHUNK_LAST + 1 ? cut->end : CHUNK_LAST + 1, next;
-	int error = file_exclusive(&r->op, f);
+	int error = r->data->sv->gated ? op_wait(&r->op, &r->data->sv->gate_waiters) : file_exclusive(&r->op, f);
 
 	if (r->cut != cut->sequence) {
 		r->cut = cut->sequence;

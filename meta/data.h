@@ -55,6 +55,9 @@ ssize_t data_copy_range(struct op *op, uint64_t ino_in, uint64_t offset_in, uint
 /* Durable when it returns 0. datasync leaves out times. ino of a directory: the whole subvolume. An error of an earlier write-back is answered. */
 int data_fsync(struct op *op, uint64_t ino, bool datasync);
 
+/* For subvol_freeze(), which closed the gate: write back and put all that was accepted before. 0, META_WAIT, the error of a write-back. */
+int data_freeze(struct op *op);
+
 /* Write back, put and commit everything of the subvolume. */
 int data_sync_all(struct op *op);
 

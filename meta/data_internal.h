@@ -300,6 +300,7 @@ const void *dirty_content(const struct chunk *c, unsigned block);
  * those that it has, and what it read (layers.c says why). slots_charge(): file_charge(), with the same.
  */
 int slots_take(struct op *op, unsigned n);
+void room_let_go(struct op_io *io);
 uint32_t slot_next(struct op_io *io);
 int slots_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
 void slots_give_back(struct data *d, const uint32_t *slots, unsigned n);
@@ -536,7 +537,7 @@ bool cuts_under_way(const struct data *d, uint64_t moment); /* of cuts up to the
 int cuts_load(struct op *op, struct file *f);
 
 /* Whether changes are possible at all: 0, -EROFS, or the pool's error. */
-int data_writable(const struct subvol *sv);
+int data_writable(struct op *op);
 
 /* Log a checksum mismatch or read error once, and count it. */
 void report_bad_block(struct file *f, enum event_kind kind, uint64_t block, uint64_t at, const char *what);
@@ -574,6 +575,7 @@ struct data {
 
 	struct file *lists[FILE_FAILED + 1];
 	unsigned running;
+	unsigned directs; /* direct writes that are not applied yet, of all files */
 	uint64_t flush_until;
 	struct op_queue sync_waiters;
 	struct op_queue room_waiters;

@@ -152,6 +152,8 @@ static void direct_ended(struct op_io *io, struct file *f)
 	}
 	io->applied = true;
 	f->direct--;
+	if (!--f->data->directs && f->data->sv->gated)
+		op_wake_all(&f->data->sync_waiters);
 	op_wake_all(&f->busy_waiters);
 	inode_unpin(f->inode);
 	op_release(io->op);
@@ -275,6 +277,7 @@ static int direct_submit(struct op *op, struct file *f, const uint8_t *buf)
 		chunk_pin(io->chunks[i]);
 	}
 	f->direct++;
+	f->data->directs++;
 	inode_pin(f->inode);
 	io->inode = f->inode;
 	io->submitted = true;

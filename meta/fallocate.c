@@ -159,7 +159,7 @@ static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint6
 	return 0;
 }
 
-static int check_arguments(const struct op *op, int mode, uint64_t offset, uint64_t len)
+static int check_arguments(struct op *op, int mode, uint64_t offset, uint64_t len)
 {
 	int kind = mode & ~FALLOC_FL_KEEP_SIZE;
 
@@ -169,7 +169,7 @@ static int check_arguments(const struct op *op, int mode, uint64_t offset, uint6
 		return -EINVAL;
 	if (offset > FILE_BYTES_MAX || len > FILE_BYTES_MAX - offset)
 		return -EFBIG;
-	return op->stage == STAGE_START ? data_writable(op->sv) : 0;
+	return op->stage == STAGE_START || op->sv->gated ? data_writable(op) : 0;
 }
 
 int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint64_t len)

@@ -640,6 +640,13 @@ int gather_create(struct subvol *sv, struct gather **out)
 	return 0;
 }
 
+void gather_rebase(struct gather *g)
+{
+	assert(!g->count);
+	if (g->segment)
+		g->segment->session = 0;
+}
+
 void gather_stop(struct gather *g)
 {
 	if (g && g->count)

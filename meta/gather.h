@@ -33,6 +33,9 @@ int gather_takeup(struct pool *pool);
 
 int gather_create(struct subvol *sv, struct gather **out);
 
+/* The live node is another one: what is gathered next says so. Nothing is gathered now. */
+void gather_rebase(struct gather *g);
+
 /* Before the end: drop what could not be written, because the pool failed. Reactor thread; NULL is fine. */
 void gather_stop(struct gather *g);
 void gather_destroy(struct gather *g);

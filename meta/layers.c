@@ -215,7 +215,7 @@ static unsigned take_nslots(struct op_io *io)
 	return n;
 }
 
-static void room_let_go(struct op_io *io)
+void room_let_go(struct op_io *io)
 {
 	struct data *d = io->data;
 

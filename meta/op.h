@@ -49,6 +49,9 @@ struct op {
 	/* Of meta/, for the caller: set-id bits of the file were taken away, which no answer to a write can say. */
 	bool killed_setid;
 
+	/* Of meta/: what it writes was accepted before, so the subvolume's gate is open for it (subvol_internal.h). */
+	bool passes_gate;
+
 	/* Belong to the functions of meta/; zero at the start. */
 	int stage;
 	int error;              /* of an input */

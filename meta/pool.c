@@ -412,11 +412,12 @@ static int add_subvol(void *arg, const struct sys_key *key, const void *value, s
 	}
 	r = sysrec_counters(pool->db, rec.tree, rec.node, &counters);
 	if (!r)
-		atomic_fetch_add(&pool->loose_blocks, counters.referenced + counters.meta);
+		atomic_fetch_add(&pool->loose_blocks, counters.born + counters.meta_born);
 	return r;
 }
 
-static int add_swept(void *arg, const struct sys_key *key, const void *value, size_t len)
+/* What snapshots hold, and what is to be swept. */
+static int add_held(void *arg, const struct sys_key *key, const void *value, size_t len)
 {
 	struct pool *pool = arg;
 	struct counters_rec counters;
@@ -425,7 +426,7 @@ static int add_swept(void *arg, const struct sys_key *key, const void *value, si
 
 	if (node_rec_decode(value, len, &rec))
 		return -EBADMSG;
-	if (rec.state != NODE_SWEEP)
+	if (rec.state == NODE_LIVE)
 		return 0;
 	r = sysrec_counters(pool->db, key->id, key->node, &counters);
 	if (!r)
@@ -440,7 +441,7 @@ static int load_claims(struct pool *pool)
 	if (!r)
 		r = sysrec_each(pool->db, REC_SUBVOL, add_subvol, pool);
 	if (!r)
-		r = sysrec_each(pool->db, REC_NODE, add_swept, pool);
+		r = sysrec_each(pool->db, REC_NODE, add_held, pool);
 	if (r)
 		log_error("pool %s: its subvolume records cannot be loaded: %s", pool->label.name, strerror(-r));
 	return r;

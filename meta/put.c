@@ -296,6 +296,7 @@ static void put_run(struct put *p)
 		}
 		p->busy = true;
 		op_init(&p->op, d->sv, put_resumed);
+		p->op.passes_gate = true;
 		put_write(p);
 	}
 }

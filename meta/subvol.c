@@ -22,6 +22,7 @@
 #include "meta/op_internal.h"
 #include "meta/orphan.h"
 #include "meta/shared.h"
+#include "meta/snapshot.h"
 #include "meta/subvol_internal.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
@@ -198,6 +199,8 @@ int subvol_may_write(struct op *op, bool allow_full)
 	ASSERT_ON_REACTOR(sv->reactor);
 	if (sv->read_only || atomic_load_explicit(&sv->pool->failed, memory_order_relaxed))
 		return -EROFS;
+	if (sv->gated && !op->passes_gate)
+		return op_wait(op, &op->sv->gate_waiters);
 	r = op_check_quiet(op);
 	if (r)
 		return r;
@@ -228,6 +231,43 @@ int subvol_write(struct op *op, struct db_batch *batch, bool allow_full)
 	int r = gather_settle(op);
 
 	return r ? r : write_ahead(op, batch, allow_full);
+}
+
+/* ---- freezing ---- */
+
+int subvol_freeze(struct op *op, uint64_t *next_ino)
+{
+	struct subvol *sv = op->sv;
+	int r;
+
+	ASSERT_ON_REACTOR(sv->reactor);
+	sv->gated = true;
+	r = data_freeze(op);
+	if (!r)
+		r = gather_settle(op);
+	*next_ino = sv->next_ino < sv->ino_limit ? sv->next_ino : 0;
+	return r;
+}
+
+void subvol_thaw(struct subvol *sv)
+{
+	ASSERT_ON_REACTOR(sv->reactor);
+	sv->gated = false;
+	op_wake_all(&sv->gate_waiters);
+}
+
+void subvol_switch(struct subvol *sv, uint32_t node, uint64_t first_ino, uint32_t *ancestors)
+{
+	ASSERT_ON_REACTOR(sv->reactor);
+	assert(sv->gated);
+	free(sv->ancestors);
+	sv->ancestors = ancestors;
+	sv->ancestor_count++;
+	sv->node = sv->rec.node = node;
+	sv->first_ino = first_ino;
+	sv->own_blocks = sv->own_inodes = 0;
+	sv->epoch++; /* what was read for the old one is read again */
+	gather_rebase(sv->gather);
 }
 
 /* ---- inode numbers ---- */
@@ -519,31 +559,69 @@ static void subvol_cleanup(struct subvol **sv)
 	subvol_free(*sv);
 }
 
+/* Beside the ids of subvolumes, which count from 1. */
+#define SNAPSHOT_ID UINT32_C(0x80000000)
+
+/* VOL@SNAP: the record of its subvolume, as it was when the snapshot was made. */
+static int load_snapshot(struct subvol *sv, const char *name, const char *at)
+{
+	char subvol[SUBVOL_NAME_MAX + 1];
+	const struct snapshot_name sn = { .subvol = subvol, .snapshot = at + 1 };
+	struct snapshot_info info;
+	char buf[SUBVOL_NAME_MAX + 1];
+	int r;
+
+	if (at - name > SUBVOL_NAME_MAX)
+		return -ENOENT;
+	snprintf(subvol, sizeof(subvol), "%.*s", (int)(at - name), name);
+	r = snapshot_find(sv->pool, &sn, &info);
+	if (!r)
+		r = sysrec_subvol(sv->pool->db, info.subvol_id, &sv->rec, buf);
+	if (r)
+		return r;
+	sv->id = SNAPSHOT_ID | info.node;
+	sv->rec.flags &= (uint16_t)~SUBVOL_DELETING;
+	sv->rec.tree = info.tree;
+	sv->rec.node = info.node;
+	sv->rec.tenant = info.tenant;
+	sv->rec.incarnation = info.node;
+	sv->rec.size_blocks = info.size_blocks;
+	sv->rec.inodes_max = info.inodes_max;
+	sv->read_only = true;
+	return 0;
+}
+
+static int load_live(struct subvol *sv, const char *name)
+{
+	char buf[SUBVOL_NAME_MAX + 1];
+	int r = sysrec_subvol_id(sv->pool->db, name, &sv->id);
+
+	if (r)
+		return r;
+	r = sysrec_subvol(sv->pool->db, sv->id, &sv->rec, buf);
+	if (r)
+		return r == -ENOENT ? -EBADMSG : r;
+	return sv->rec.flags & SUBVOL_DELETING ? -ENOENT : 0;
+}
+
 /* Everything but what needs the reactor. */
 static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 {
 	cleanup(subvol_cleanup) struct subvol *sv = calloc(1, sizeof(*sv));
+	const char *at = strchr(name, '@');
 	struct counters_rec counters;
-	char buf[SUBVOL_NAME_MAX + 1];
 	int r;
 
 	if (!sv)
 		return -ENOMEM;
 	sv->pool = pool;
 	sv->keep_lookups = true;
-	r = sysrec_subvol_id(pool->db, name, &sv->id);
+	r = at ? load_snapshot(sv, name, at) : load_live(sv, name);
+	sv->rec.name = r ? NULL : strdup(name);
 	if (r)
 		return r;
-	r = sysrec_subvol(pool->db, sv->id, &sv->rec, buf);
-	if (r) {
-		sv->rec.name = NULL;
-		return r == -ENOENT ? -EBADMSG : r;
-	}
-	sv->rec.name = strdup(buf);
 	if (!sv->rec.name)
 		return -ENOMEM;
-	if (sv->rec.flags & SUBVOL_DELETING)
-		return -ENOENT;
 	sv->tree = sv->rec.tree;
 	sv->node = sv->rec.node;
 	subvol_set_limits(sv, sv->rec.size_blocks, sv->rec.inodes_max);
@@ -628,7 +706,7 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 			log_error("subvolume %s: its records are damaged: run fsck.nvfs", name);
 		return r;
 	}
-	sv->read_only = read_only || pool->options.read_only;
+	sv->read_only |= read_only || pool->options.read_only;
 	sv->reactor_index = least_busy(pool);
 	sv->reactor = pool->options.reactor[sv->reactor_index];
 	r = use_shared(sv);

@@ -51,7 +51,7 @@ int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, voi
 unsigned subvol_sweeps_left(struct pool *pool);
 
 /*
- * Open a subvolume for use on one of the pool's reactors (the least busy). -EBUSY when it is open, -ENOENT. Not on a
+ * Open a subvolume, or VOL@SNAP, read-only, for use on one of the pool's reactors (the least busy). -EBUSY when it is open, -ENOENT. Not on a
  * reactor thread. Orphans of an earlier life are reaped in the background.
  */
 int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out);

@@ -178,7 +178,7 @@ int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len
 	if (f.rec.flags & SUBVOL_RESERVED)
 		admin_claim(pool, -(int64_t)f.rec.size_blocks, &ref);
 	else
-		atomic_fetch_sub(&pool->loose_blocks, f.counters.referenced + f.counters.meta);
+		atomic_fetch_sub(&pool->loose_blocks, f.counters.born + f.counters.meta_born);
 	tenant_charge(tenant_find(pool, f.rec.tenant), -(f.counters.born + f.counters.meta_born), -f.counters.inodes_born);
 	atomic_fetch_sub(&pool->subvol_count, 1);
 	sweeper_kick(pool->sweeper);

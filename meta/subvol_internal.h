@@ -9,9 +9,6 @@
 #include "meta/pool_internal.h"
 #include "meta/subvol.h"
 
-/* Nodes that a lookup asks for by exact keys; beyond that it seeks. */
-#define SUBVOL_EXACT_ANCESTORS 8
-
 struct data;
 struct file;
 struct known;
@@ -29,14 +26,16 @@ struct subvol {
 	bool read_only;                 /* constant */
 	struct subvol_rec rec;          /* limits change by a message to the reactor */
 	uint32_t id;                    /* constant */
-	uint32_t tree, node;            /* constant while open (a snapshot will change node) */
+	uint32_t tree, node;            /* tree is constant; a snapshot changes node */
 	uint32_t *ancestors;            /* node first, then parents; ancestor_count >= 1 */
 	unsigned ancestor_count;
 	uint64_t epoch;                 /* grows with each batch that was written: tells a fetched input that it is old */
 	struct op *quiet;               /* its inputs grew old too often: no other op may write until it ran */
 	struct op_queue quiet_waiters;
+	bool gated;                     /* what would change something waits at its start: a snapshot is about to be made */
+	struct op_queue gate_waiters;
 	unsigned inputs_running;        /* on workers: they refer to this struct */
-	uint64_t first_ino;             /* constant: numbers from here on have no version in an ancestor */
+	uint64_t first_ino;             /* numbers from here on have no version in an ancestor; a snapshot raises it */
 	struct db_batch *batch;         /* for change.c: one handler builds at a time */
 	struct gather_list list;        /* the same */
 	struct gather *gather;          /* changes that are on their way to RocksDB */
@@ -89,6 +88,19 @@ void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t
 int subvol_may_write(struct op *op, bool allow_full);
 
 /*
+ * Freezing: the gate is closed, and all that was accepted before is in RocksDB when this returns 0. META_WAIT; -EIO and the like when something
+ * cannot be written back: the gate stays closed until subvol_thaw(). *next_ino: no inode number from there on has been used.
+ */
+int subvol_freeze(struct op *op, uint64_t *next_ino);
+void subvol_thaw(struct subvol *sv);
+
+/*
+ * While it is frozen: RocksDB has a batch that made `node`, a child of the live node, the new live one. ancestors: the new list, malloc'ed, with
+ * one more than before; taken over.
+ */
+void subvol_switch(struct subvol *sv, uint32_t node, uint64_t first_ino, uint32_t *ancestors);
+
+/*
  * The two halves of a subvol_charge() that gives back, for a change that RocksDB does not have yet: the subvolume may use
  * the room at once, since its own batches come later; the tenant's and the pool's others only when RocksDB has the change, because
  * theirs may be durable first. Reactor thread.
@@ -104,6 +116,11 @@ int subvol_call(struct subvol *sv, int (*fn)(struct op *op, void *arg), void *ar
 
 /* Reactor thread. */
 void subvol_set_limits(struct subvol *sv, uint64_t size_blocks, uint64_t inodes_max);
+
+/* snapshot_info() under pool->admin_lock. */
+struct snapshot_info;
+struct snapshot_name;
+int snapshot_find(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out);
 
 /* pool->admin_lock is held. NULL when it is not open. */
 struct subvol *subvol_find_open(struct pool *pool, const char *name);

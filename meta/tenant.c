@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "io/log.h"
+#include "meta/nodes.h"
 #include "meta/pool_internal.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
@@ -70,20 +71,15 @@ static int load_tenant(void *arg, const struct sys_key *key, const void *value, 
 }
 
 /* A tenant's use: born, and what the records of its nodes cost besides. */
-static int add_node(void *arg, const struct sys_key *key, const void *value, size_t len)
+static int add_node(struct pool *pool, const struct node_entry *n)
 {
-	struct pool *pool = arg;
+	struct pool_tenant *t = tenant_find(pool, n->rec.tenant);
 	struct counters_rec counters;
-	struct pool_tenant *t;
-	struct node_rec node;
 	int r;
 
-	if (node_rec_decode(value, len, &node))
-		return -EBADMSG;
-	t = tenant_find(pool, node.tenant);
-	if (!t || node.state == NODE_SWEEP)
+	if (!t || !node_counts(n))
 		return t ? 0 : -EBADMSG;
-	r = sysrec_counters(pool->db, key->id, key->node, &counters);
+	r = sysrec_counters(pool->db, n->tree, n->id, &counters);
 	if (r)
 		return r;
 	/* It is there, whatever the limits are by now. */
@@ -91,12 +87,23 @@ static int add_node(void *arg, const struct sys_key *key, const void *value, siz
 	return 0;
 }
 
+static int add_nodes(struct pool *pool)
+{
+	struct nodes nodes = { 0 };
+	int r = nodes_load(pool->db, &nodes);
+
+	for (size_t i = 0; i < nodes.count && !r; i++)
+		r = add_node(pool, &nodes.v[i]);
+	nodes_free(&nodes);
+	return r;
+}
+
 int tenants_load(struct pool *pool)
 {
 	int r = sysrec_each(pool->db, REC_TENANT, load_tenant, pool);
 
 	if (!r)
-		r = sysrec_each(pool->db, REC_NODE, add_node, pool);
+		r = add_nodes(pool);
 	if (r == -EBADMSG)
 		log_error("pool %s: a tenant's or node's record is damaged", pool->label.name);
 	return r;

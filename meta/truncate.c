@@ -11,9 +11,17 @@
 
 #include "meta/data_internal.h"
 
-int data_writable(const struct subvol *sv)
+int data_writable(struct op *op)
 {
-	return sv->read_only ? -EROFS : atomic_load_explicit(&sv->pool->failed, memory_order_relaxed);
+	struct subvol *sv = op->sv;
+
+	if (sv->read_only)
+		return -EROFS;
+	if (!sv->gated)
+		return atomic_load_explicit(&sv->pool->failed, memory_order_relaxed);
+	if (op->io)
+		room_let_go(op->io);
+	return op_wait(op, &sv->gate_waiters);
 }
 
 static void size_changed(struct file *f, uint64_t size)
@@ -36,7 +44,7 @@ static int shrink(struct op *op, struct file *f, uint64_t size)
 int data_truncate(struct op *op, uint64_t ino, uint64_t size)
 {
 	struct file *f;
-	int r = data_writable(op->sv);
+	int r = data_writable(op);
 
 	if (size > FILE_BYTES_MAX)
 		return -EFBIG;

@@ -2,8 +2,9 @@
 /*
  * Versions of records. All versions of a record are neighbours, newest node first, and ancestors
  * have smaller ids than their descendants: so the nearest ancestor's version is the first one whose
- * node is an ancestor at all. Up to SUBVOL_EXACT_ANCESTORS nodes are asked for by exact keys, where Bloom
- * filters help and siblings cost nothing; beyond that a seek jumps to the next ancestor's id.
+ * node is an ancestor at all. The own node is asked by its exact key, where Bloom filters help; for what it does not have, one iterator
+ * goes over the versions and jumps from ancestor to ancestor, so siblings cost nothing. It must be one iterator, which sees one
+ * moment: the sweeper moves records down to younger nodes, and whoever asked node by node could miss what moves behind his back.
  */
 #include "config.h"
 
@@ -64,34 +65,6 @@ static int seen(int result, enum db_cf cf, struct db_value *out)
 		return -ENOENT;
 	}
 	return result;
-}
-
-static int get_exact(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len, struct db_value *out,
-		     uint32_t *from)
-{
-	const struct subvol *sv = op->sv;
-	uint8_t own[KEY_MAX];
-	bool wait = false;
-	int r = -ENOENT;
-
-	memcpy(own, key, key_len);
-	for (unsigned i = 0; i < sv->ancestor_count; i++) {
-		set_node(own, key_len, sv->ancestors[i]);
-		r = op_get(op, cf, own, key_len, out);
-		if (r == META_WAIT) { /* ask for the others at once as well */
-			wait = true;
-			continue;
-		}
-		if (r == -ENOENT)
-			continue;
-		if (wait) {
-			db_value_release(out);
-			return META_WAIT;
-		}
-		*from = sv->ancestors[i];
-		return seen(r, cf, out);
-	}
-	return wait ? META_WAIT : -ENOENT;
 }
 
 struct walk_input {
@@ -173,8 +146,8 @@ static struct walk_input *walk_input_new(struct op *op, enum db_cf cf, const uin
 		return NULL;
 	memcpy(w->key, key, key_len);
 	w->nodes = (uint32_t *)((char *)w + nodes_at);
-	w->nodes_count = sv->ancestor_count;
-	memcpy(w->nodes, sv->ancestors, sv->ancestor_count * sizeof(uint32_t));
+	w->nodes_count = sv->ancestor_count - 1; /* the own one was asked */
+	memcpy(w->nodes, sv->ancestors + 1, w->nodes_count * sizeof(uint32_t));
 	w->in.kind = OP_INPUT_WALK;
 	w->in.cf = cf;
 	w->in.key = w->key;
@@ -214,6 +187,19 @@ out:
 	return seen(0, cf, out);
 }
 
+/* The inode number that decides whether an ancestor may have a version of this key. */
+static uint64_t key_ino(const uint8_t *key)
+{
+	const uint64_t ino = get_be64(key + 4);
+
+	return ino ? ino : get_be64(key + KEY_NS_PREFIX_LEN); /* an orphan or a cut */
+}
+
+static bool version_may_inherit(const struct subvol *sv, const uint8_t *key)
+{
+	return sv->ancestor_count > 1 && key_ino(key) < sv->first_ino;
+}
+
 int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len, struct db_value *out, uint32_t *from)
 {
 	const struct subvol *sv = op->sv;
@@ -223,27 +209,15 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 	if (!from)
 		from = &unused;
 	*from = sv->node;
-	if (sv->ancestor_count > SUBVOL_EXACT_ANCESTORS) {
-		r = gather_get(sv->gather, cf, key, key_len, out); /* the own node is the nearest */
-		return r ? seen(r > 0 ? 0 : r, cf, out) : get_walk(op, cf, key, key_len, out, from);
-	}
-	if (sv->ancestor_count > 1)
-		return get_exact(op, cf, key, key_len, out, from);
-	r = op_get(op, cf, key, key_len, out);
+	r = op_get(op, cf, key, key_len, out); /* the own node is the nearest */
+	if (r == -ENOENT && version_may_inherit(sv, key))
+		return get_walk(op, cf, key, key_len, out, from);
 	return seen(r, cf, out);
-}
-
-/* The inode number that decides whether an ancestor may have a version of this key. */
-static uint64_t key_ino(const uint8_t *key)
-{
-	const uint64_t ino = get_be64(key + 4);
-
-	return ino ? ino : get_be64(key + KEY_NS_PREFIX_LEN); /* an orphan or a cut */
 }
 
 bool version_hides(const struct subvol *sv, const uint8_t *key)
 {
-	return sv->ancestor_count > 1 && key_ino(key) < sv->first_ino;
+	return version_may_inherit(sv, key);
 }
 
 void version_delete(struct subvol *sv, struct db_batch *batch, enum db_cf cf, const uint8_t *key, size_t key_len)
@@ -357,7 +331,7 @@ struct range_input {
 	uint32_t *nodes;
 	size_t prefix_len;
 	size_t start_len;
-	uint8_t key[];       /* prefix and start: what identifies it */
+	uint8_t key[];       /* prefix, start and live node: what identifies it */
 };
 
 #define RANGE_FULL 2
@@ -451,7 +425,7 @@ static struct range_input *range_input_new(struct op *op, enum db_cf cf, const u
 					   size_t start_len)
 {
 	const struct subvol *sv = op->sv;
-	const size_t id_len = prefix_len + start_len;
+	const size_t id_len = prefix_len + start_len + NODE_BYTES;
 	const size_t nodes_at = (sizeof(struct range_input) + id_len + 3) & ~(size_t)3;
 	struct range_input *rg = calloc(1, nodes_at + sv->ancestor_count * sizeof(uint32_t));
 
@@ -518,7 +492,7 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	};
 	const struct range_record *last = NULL;
 	struct range_input *rg = NULL;
-	uint8_t id[2 * KEY_MAX];
+	uint8_t id[2 * KEY_MAX + NODE_BYTES];
 	struct place warmed = { 0 }, failed_after = { 0 }, done;
 	bool stale = false;
 	int r = gather_settle_range(op, cf, prefix, prefix_len), failed = 0;
@@ -531,8 +505,9 @@ int version_each(struct op *op, enum db_cf cf, const uint8_t *prefix, size_t pre
 	}
 	memcpy(id, prefix, prefix_len);
 	memcpy(id + prefix_len, start, start_len);
+	put_be32(id + prefix_len + start_len, op->sv->node); /* its list of ancestors is not another's */
 	if (op->inputs)
-		rg = (struct range_input *)op_input_find(op, OP_INPUT_RANGE, cf, id, prefix_len + start_len);
+		rg = (struct range_input *)op_input_find(op, OP_INPUT_RANGE, cf, id, prefix_len + start_len + NODE_BYTES);
 	if (rg && rg->in.running)
 		return op_input_start(op, &rg->in);
 	if (rg && (rg->warm.len || !op_input_fresh(op, &rg->in))) {

@@ -277,7 +277,7 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 		return -EFBIG;
 	if (!len)
 		return 0;
-	r = op->stage == STAGE_START ? data_writable(op->sv) : 0;
+	r = op->stage == STAGE_START ? data_writable(op) : 0;
 	if (r)
 		return r;
 	r = file_get(op, ino, &f);

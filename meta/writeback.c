@@ -170,6 +170,22 @@ int data_sync_all(struct op *op)
 	return op_commit(op);
 }
 
+int data_freeze(struct op *op)
+{
+	struct data *d = op->sv->data;
+
+	assert(op->sv->gated);
+	if (op->stage == STAGE_START) {
+		op->stage = STAGE_PUT;
+		retry_failed(d);
+	}
+	if (d->directs || d->lists[FILE_DIRTY] || d->lists[FILE_RUNNING]) {
+		writeback_flush(d, pool_sequence(op->sv->pool));
+		return op_wait(op, &d->sync_waiters);
+	}
+	return d->lists[FILE_FAILED] ? d->lists[FILE_FAILED]->error : 0;
+}
+
 int data_fsync(struct op *op, uint64_t ino, bool datasync)
 {
 	struct inode *inode;

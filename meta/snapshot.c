@@ -1,0 +1,799 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Snapshots, clones and rollback are changes of the tree of nodes: one batch of a few records, whatever the nodes hold.
+ *
+ * The *switch*: the live node becomes a snapshot (or, for a clone of a volume, a node without a name), and the subvolume goes on in a new
+ * child of it. An open subvolume is frozen for that: RocksDB then has all that was accepted, nothing more is, and its reactor
+ * learns of the new node before the gate opens.
+ *
+ * What a reserved subvolume has was within its claim; a snapshot takes it out of there, since all of it may be written again.
+ * So it needs room beside the claims. A thin one had no claim, and nothing changes.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/cleanup.h"
+#include "io/log.h"
+#include "meta/admin.h"
+#include "meta/data.h"
+#include "meta/nodes.h"
+#include "meta/op_internal.h"
+#include "meta/snapshot.h"
+#include "meta/sweep.h"
+#include "meta/sysrec.h"
+#include "meta/tenant.h"
+
+static void nodes_cleanup(struct nodes *nodes)
+{
+	nodes_free(nodes);
+}
+
+/* ---- Names ---- */
+
+static int check_snapshot_name(const char *name, const struct refusal *ref)
+{
+	if (!object_name_validate(name, strlen(name)))
+		return 0;
+	return admin_refuse(ref, -EINVAL,
+			    "\"%.80s\" cannot name a snapshot: 1 to 255 of letters, digits, '.', '_' and '-', not starting with '.' or "
+			    "'-'", name);
+}
+
+/* The snapshot VOL@SNAP, of a subvolume that is there or was deleted: 0, 1 when there is none, or -errno. */
+static int find_snapshot(struct pool *pool, const struct nodes *nodes, const struct snapshot_name *name, struct node_entry **out,
+			 struct subvol_rec *subvol, char *subvol_name)
+{
+	for (size_t i = 0; i < nodes->count; i++) {
+		struct node_entry *n = &nodes->v[i];
+		int r;
+
+		if (n->rec.state != NODE_SNAPSHOT || strcmp(n->name, name->snapshot))
+			continue;
+		r = sysrec_subvol(pool->db, n->rec.subvol, subvol, subvol_name);
+		if (r)
+			return r == -ENOENT ? -EBADMSG : r;
+		if (strcmp(subvol_name, name->subvol))
+			continue;
+		*out = n;
+		return 0;
+	}
+	return 1;
+}
+
+/* What there must be: its node, and the nodes of the pool. */
+struct source {
+	struct nodes nodes;
+	struct node_entry *node;
+	struct subvol_rec subvol; /* its name is the next field */
+	char subvol_name[SUBVOL_NAME_MAX + 1];
+	char path[SNAPSHOT_PATH_MAX + 1]; /* VOL@SNAP */
+};
+
+static void source_cleanup(struct source *s)
+{
+	nodes_free(&s->nodes);
+}
+
+static int source_find(struct pool *pool, const struct snapshot_name *name, struct source *s, const struct refusal *ref)
+{
+	int r = nodes_load(pool->db, &s->nodes);
+
+	if (!r)
+		r = find_snapshot(pool, &s->nodes, name, &s->node, &s->subvol, s->subvol_name);
+	if (r > 0)
+		return admin_refuse(ref, -ENOENT, "there is no snapshot %s@%s; nvfs snapshot list %s shows them", name->subvol,
+				    name->snapshot, pool->label.name);
+	if (r)
+		return admin_failed(ref, r);
+	snprintf(s->path, sizeof(s->path), "%s@%s", name->subvol, name->snapshot);
+	return 0;
+}
+
+static int writable(const struct pool *pool, const struct refusal *ref)
+{
+	return pool->options.read_only ? admin_failed(ref, -EROFS) : 0;
+}
+
+/* ---- The switch ---- */
+
+struct switching {
+	struct found f;
+	const char *name;        /* of the snapshot; NULL: the node stays without one */
+	struct node_rec rec;     /* of the live node, to be changed */
+	char rec_name[SUBVOL_NAME_MAX + 1];
+	uint32_t node;           /* the new live one */
+	uint32_t *ancestors;     /* of an open one */
+	uint64_t next_ino;
+	int64_t loose;           /* that were taken for it */
+	bool frozen;
+};
+
+static int freeze_on_reactor(struct op *op, void *arg)
+{
+	return subvol_freeze(op, arg);
+}
+
+static int thaw_on_reactor(struct op *op, void *arg)
+{
+	(void)arg;
+	subvol_thaw(op->sv);
+	return 0;
+}
+
+static int sync_on_reactor(struct op *op, void *arg)
+{
+	(void)arg;
+	return data_sync_all(op);
+}
+
+static int switch_on_reactor(struct op *op, void *arg)
+{
+	struct switching *s = arg;
+
+	subvol_switch(op->sv, s->node, s->next_ino, s->ancestors);
+	s->ancestors = NULL;
+	subvol_thaw(op->sv);
+	return 0;
+}
+
+static int new_ancestors(struct switching *s)
+{
+	const struct subvol *sv = s->f.open;
+
+	s->ancestors = malloc((sv->ancestor_count + 1) * sizeof(*s->ancestors));
+	if (!s->ancestors)
+		return -ENOMEM;
+	s->ancestors[0] = s->node;
+	memcpy(s->ancestors + 1, sv->ancestors, sv->ancestor_count * sizeof(*s->ancestors));
+	return 0;
+}
+
+static int freeze_one(struct switching *s, const struct refusal *ref)
+{
+	int r;
+
+	s->frozen = true; /* the gate is closed, whatever the answer is */
+	r = subvol_call(s->f.open, freeze_on_reactor, &s->next_ino);
+	return r ? admin_refuse(ref, r, "subvolume %s cannot be written back, and a snapshot has what is dirty: %s; see nvfsd's log",
+				s->f.name, strerror(-r)) :
+		   0;
+}
+
+/* Most of what is dirty goes before anybody has to wait. What fails now fails again, and then is told. */
+static int freeze_all(struct switching *s, unsigned count, const struct refusal *ref)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		if (s[i].f.open && !s[i].f.open->read_only)
+			subvol_call(s[i].f.open, sync_on_reactor, NULL);
+	for (unsigned i = 0; i < count && !r; i++)
+		if (s[i].f.open)
+			r = freeze_one(&s[i], ref);
+	return r;
+}
+
+static void thaw_all(struct switching *s, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (s[i].frozen)
+			subvol_call(s[i].f.open, thaw_on_reactor, NULL);
+		s[i].frozen = false;
+	}
+}
+
+static int take_loose(struct pool *pool, int64_t blocks)
+{
+	if (blocks <= 0) {
+		atomic_fetch_add(&pool->loose_blocks, blocks);
+		return 0;
+	}
+	if (pool_take_loose(pool, blocks) || (admin_put_given_back(pool) && pool_take_loose(pool, blocks)))
+		return 0;
+	return -ENOSPC;
+}
+
+/* What leaves a claim needs room beside the claims. */
+static int make_loose(struct pool *pool, const struct found *f, const struct counters_rec *counters, const char *what,
+		      int64_t *loose, const struct refusal *ref)
+{
+	const bool reserved = f->rec.flags & SUBVOL_RESERVED;
+	const int64_t blocks = reserved ? counters->born : -counters->meta_born;
+	char want[ADMIN_SIZE_TEXT], left[ADMIN_SIZE_TEXT];
+	struct pool_stats stats;
+
+	if (!take_loose(pool, blocks)) {
+		*loose = blocks;
+		return 0;
+	}
+	pool_stats(pool, &stats);
+	return admin_refuse(ref, -ENOSPC,
+			    "%s: %s of subvolume %s would be held beside its claim, and the pool has room for %s; delete snapshots or "
+			    "subvolumes, shrink claims, or make the subvolume thin", what, admin_size((uint64_t)blocks, want), f->name,
+			    admin_size(stats.unclaimed_blocks, left));
+}
+
+/* The counters, now that nothing changes them any more. */
+static int count(struct pool *pool, struct switching *s, const struct refusal *ref)
+{
+	int r = sysrec_counters(pool->db, s->f.rec.tree, s->f.rec.node, &s->f.counters);
+
+	if (!r)
+		r = sysrec_node(pool->db, s->f.rec.tree, s->f.rec.node, &s->rec, s->rec_name);
+	if (!r && !s->next_ino)
+		r = sysrec_tree(pool->db, s->f.rec.tree, &s->next_ino);
+	if (r)
+		return admin_failed(ref, r == -ENOENT ? -EBADMSG : r);
+	return make_loose(pool, &s->f, &s->f.counters, s->name ? "no snapshot" : "no clone", &s->loose, ref);
+}
+
+static uint16_t next_view(const struct nodes *nodes, uint32_t subvol)
+{
+	unsigned last = 0;
+
+	for (size_t i = 0; i < nodes->count; i++)
+		if (nodes->v[i].rec.subvol == subvol && nodes->v[i].rec.view > last)
+			last = nodes->v[i].rec.view;
+	if (last + 1 < UINT16_MAX)
+		return (uint16_t)(last + 1);
+	for (unsigned view = 1; view < UINT16_MAX; view++) {
+		size_t i = 0;
+
+		while (i < nodes->count && (nodes->v[i].rec.subvol != subvol || nodes->v[i].rec.view != view))
+			i++;
+		if (i == nodes->count)
+			return (uint16_t)view;
+	}
+	return 0;
+}
+
+static void put_live(struct pool *pool, struct db_batch *batch, uint32_t tree, uint32_t node, const struct node_rec *rec,
+		     const struct counters_rec *of)
+{
+	const struct counters_rec counters = { .referenced = of->referenced, .meta = of->meta, .inodes = of->inodes };
+
+	sysrec_put_node(pool->db, batch, tree, node, rec);
+	sysrec_add_counters(pool->db, batch, tree, node, &counters);
+}
+
+static void put_switch(struct pool *pool, struct db_batch *batch, struct switching *s, const struct nodes *nodes, uint32_t group,
+		       int64_t now_ns)
+{
+	const uint32_t old = s->f.rec.node;
+	struct node_rec rec = s->rec;
+	const struct node_rec live = {
+		.state = NODE_LIVE,
+		.parent = old,
+		.subvol = s->f.id,
+		.tenant = s->f.rec.tenant,
+		.created_ns = now_ns,
+		.first_ino = s->next_ino,
+		.size_blocks = s->f.rec.size_blocks,
+		.inodes_max = s->f.rec.inodes_max,
+	};
+
+	rec.state = s->name ? NODE_SNAPSHOT : NODE_INTERIOR;
+	rec.created_ns = now_ns;
+	rec.size_blocks = s->f.rec.size_blocks;
+	rec.inodes_max = s->f.rec.inodes_max;
+	rec.group = group;
+	if (s->name) {
+		rec.name = s->name;
+		rec.name_len = (uint8_t)strlen(s->name);
+		rec.view = next_view(nodes, s->f.id);
+	}
+	sysrec_put_node(pool->db, batch, s->f.rec.tree, old, &rec);
+	put_live(pool, batch, s->f.rec.tree, s->node, &live, &s->f.counters);
+	s->f.rec.node = s->node;
+	sysrec_put_subvol(pool->db, batch, s->f.id, &s->f.rec);
+}
+
+/* The batch is written: those that are open go on in their new nodes. */
+static void switch_all(struct switching *s, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		if (s[i].frozen)
+			subvol_call(s[i].f.open, switch_on_reactor, &s[i]);
+		s[i].frozen = false;
+		s[i].loose = 0;
+	}
+}
+
+static void switching_end(struct pool *pool, struct switching *s, unsigned count)
+{
+	thaw_all(s, count);
+	for (unsigned i = 0; i < count; i++) {
+		atomic_fetch_sub(&pool->loose_blocks, s[i].loose);
+		free(s[i].ancestors);
+	}
+	free(s);
+}
+
+/* A batch of administration, in RocksDB; who writes after it comes after it. The commit is waited for later. */
+static int write_batch(struct pool *pool, const struct pool_rec *rec, struct db_batch *batch)
+{
+	sysrec_put_pool(pool->db, batch, rec);
+	return db_write(pool->db, batch, 0);
+}
+
+/* ---- create ---- */
+
+static int begin_snapshot(struct pool *pool, const struct snapshot_name *name, const struct nodes *nodes, struct switching *s,
+			  const struct refusal *ref)
+{
+	struct node_entry *there;
+	struct subvol_rec rec;
+	char buf[SUBVOL_NAME_MAX + 1];
+	int r = check_snapshot_name(name->snapshot, ref);
+
+	if (!r)
+		r = admin_find(pool, name->subvol, &s->f, ref);
+	if (r)
+		return r;
+	s->name = name->snapshot;
+	r = find_snapshot(pool, nodes, name, &there, &rec, buf);
+	if (r < 0)
+		return admin_failed(ref, r);
+	if (!r)
+		return admin_refuse(ref, -EEXIST, "there is a snapshot %s@%s already; take another name, or delete that one",
+				    name->subvol, name->snapshot);
+	return 0;
+}
+
+static int check_group(const struct snapshot_name *names, unsigned count, const struct refusal *ref)
+{
+	for (unsigned i = 0; i < count; i++)
+		for (unsigned j = 0; j < i; j++)
+			if (!strcmp(names[i].subvol, names[j].subvol))
+				return admin_refuse(ref, -EINVAL, "a group has one snapshot of a subvolume, and %s is there twice",
+						    names[i].subvol);
+	return 0;
+}
+
+static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, const struct nodes *nodes, const struct refusal *ref)
+{
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	struct pool_rec pr = pool->rec;
+	struct rec_time now;
+	const int64_t now_ns = admin_now_ns(&now);
+	int r = batch ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; i < n && !r; i++) {
+		s[i].node = pr.next_node++;
+		r = s[i].f.open ? new_ancestors(&s[i]) : 0;
+	}
+	if (r)
+		return admin_failed(ref, r);
+	r = freeze_all(s, n, ref);
+	for (unsigned i = 0; i < n && !r; i++)
+		r = count(pool, &s[i], ref);
+	if (r)
+		return r;
+	for (unsigned i = 0; i < n; i++)
+		put_switch(pool, batch, &s[i], nodes, n > 1 ? s[0].node : 0, now_ns);
+	r = write_batch(pool, &pr, batch);
+	if (r)
+		return admin_failed(ref, r);
+	pool->rec = pr;
+	switch_all(s, n);
+	r = pool_commit_wait(pool);
+	return r ? admin_failed(ref, r) : 0;
+}
+
+int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned n, char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	cleanup(nodes_cleanup) struct nodes nodes = { 0 };
+	const struct refusal ref = { why, why_len };
+	struct switching *s;
+	int r = writable(pool, &ref);
+
+	if (!r)
+		r = check_group(names, n, &ref);
+	if (r)
+		return r;
+	r = nodes_load(pool->db, &nodes);
+	if (r)
+		return admin_failed(&ref, r);
+	s = calloc(n ? n : 1, sizeof(*s));
+	if (!s)
+		return admin_failed(&ref, -ENOMEM);
+	for (unsigned i = 0; i < n && !r; i++)
+		r = begin_snapshot(pool, &names[i], &nodes, &s[i], &ref);
+	if (!r)
+		r = write_snapshots(pool, s, n, &nodes, &ref);
+	switching_end(pool, s, n);
+	return r;
+}
+
+/* ---- delete ---- */
+
+int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	cleanup(source_cleanup) struct source s = { 0 };
+	const struct refusal ref = { why, why_len };
+	struct counters_rec counters;
+	struct node_rec rec;
+	int r = writable(pool, &ref);
+
+	if (!r)
+		r = source_find(pool, name, &s, &ref);
+	if (r)
+		return r;
+	if (subvol_find_open(pool, s.path))
+		return admin_refuse(&ref, -EBUSY, "snapshot %s is mounted: unmount it first", s.path);
+	r = batch ? sysrec_counters(pool->db, s.node->tree, s.node->id, &counters) : -ENOMEM;
+	if (r)
+		return admin_failed(&ref, r);
+	rec = s.node->rec;
+	rec.state = NODE_SWEEP;
+	rec.sweep_family = SWEEP_NONE;
+	rec.sweep_ino = rec.sweep_position = 0;
+	rec.name_len = 0;
+	rec.view = 0;
+	sysrec_put_node(pool->db, batch, s.node->tree, s.node->id, &rec);
+	r = db_write(pool->db, batch, 0);
+	if (!r)
+		r = pool_commit_wait(pool);
+	if (r)
+		return admin_failed(&ref, r);
+	/* With children the sweep gives back what becomes nobody's. */
+	if (!s.node->children)
+		tenant_force(tenant_find(pool, rec.tenant), -(counters.born + counters.meta_born), -counters.inodes_born);
+	sweeper_kick(pool->sweeper);
+	return 0;
+}
+
+/* ---- rollback ---- */
+
+/* What is visible in a snapshot has to fit the limits that the subvolume has, or will have. */
+static int check_fits(const struct source *s, const struct counters_rec *c, uint64_t size_blocks, uint64_t inodes_max,
+		      const struct refusal *ref)
+{
+	const uint64_t blocks = (uint64_t)(c->referenced + c->meta), inodes = (uint64_t)c->inodes;
+	char need[ADMIN_SIZE_TEXT], have[ADMIN_SIZE_TEXT];
+
+	if (blocks <= size_blocks && inodes <= inodes_max)
+		return 0;
+	return admin_refuse(ref, -ENOSPC, "%s has %s and %" PRIu64 " inodes, and %s and %" PRIu64 " inodes are not enough for that",
+			    s->path, admin_size(blocks, need), inodes, admin_size(size_blocks, have), inodes_max);
+}
+
+static struct node_rec child_of(const struct source *s, uint32_t subvol, uint64_t first_ino, const struct subvol_rec *rec)
+{
+	return (struct node_rec){
+		.state = NODE_LIVE,
+		.parent = s->node->id,
+		.subvol = subvol,
+		.tenant = s->node->rec.tenant,
+		.created_ns = rec->created_ns,
+		.first_ino = first_ino,
+		.size_blocks = rec->size_blocks,
+		.inodes_max = rec->inodes_max,
+	};
+}
+
+static int write_rollback(struct pool *pool, struct found *f, const struct source *s, const struct counters_rec *counters)
+{
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	struct pool_rec pr = pool->rec;
+	char name[SUBVOL_NAME_MAX + 1];
+	struct node_rec old, live;
+	uint64_t next_ino;
+	int r = batch ? sysrec_node(pool->db, f->rec.tree, f->rec.node, &old, name) : -ENOMEM;
+
+	if (!r)
+		r = sysrec_tree(pool->db, f->rec.tree, &next_ino);
+	if (r)
+		return r;
+	old.state = NODE_SWEEP;
+	old.sweep_family = SWEEP_NONE;
+	sysrec_put_node(pool->db, batch, f->rec.tree, f->rec.node, &old);
+	f->rec.node = f->rec.incarnation = pr.next_node++;
+	live = child_of(s, f->id, next_ino, &f->rec);
+	put_live(pool, batch, f->rec.tree, f->rec.node, &live, counters);
+	sysrec_put_subvol(pool->db, batch, f->id, &f->rec);
+	r = pool_write_rec(pool, &pr, batch);
+	if (!r)
+		pool->rec = pr;
+	return r;
+}
+
+int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	cleanup(source_cleanup) struct source s = { 0 };
+	const struct refusal ref = { why, why_len };
+	struct counters_rec counters, was;
+	int64_t loose = 0;
+	struct found f;
+	int r = writable(pool, &ref);
+
+	if (!r)
+		r = admin_find(pool, name->subvol, &f, &ref);
+	if (!r)
+		r = source_find(pool, name, &s, &ref);
+	if (r)
+		return r;
+	if (s.node->rec.subvol != f.id)
+		return admin_refuse(&ref, -ENOENT, "snapshot %s is of an earlier subvolume of that name; nvfs clone makes a new one of it",
+				    s.path);
+	if (f.open)
+		return admin_refuse(&ref, -EBUSY, "subvolume %s is mounted: unmount it first", f.name);
+	was = f.counters;
+	r = sysrec_counters(pool->db, s.node->tree, s.node->id, &counters);
+	if (r)
+		return admin_failed(&ref, r);
+	r = check_fits(&s, &counters, f.rec.size_blocks, f.rec.inodes_max, &ref);
+	if (!r)
+		r = make_loose(pool, &f, &was, "no rollback", &loose, &ref);
+	if (r)
+		return r;
+	r = write_rollback(pool, &f, &s, &counters);
+	if (r) {
+		atomic_fetch_sub(&pool->loose_blocks, loose);
+		return admin_failed(&ref, r);
+	}
+	tenant_force(tenant_find(pool, f.rec.tenant), -(was.born + was.meta_born), -was.inodes_born);
+	sweeper_kick(pool->sweeper);
+	return 0;
+}
+
+/* ---- clone ---- */
+
+static int write_clone(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
+		       const struct counters_rec *counters, struct pool_rec *pr, struct db_batch *batch)
+{
+	const uint32_t id = pr->next_subvol++, node = pr->next_node++;
+	struct node_rec live;
+	uint64_t next_ino;
+	int r = sysrec_tree(pool->db, s->node->tree, &next_ino);
+
+	if (r)
+		return r;
+	rec->node = rec->incarnation = node;
+	rec->name = name;
+	rec->name_len = (uint8_t)strlen(name);
+	live = child_of(s, id, next_ino, rec);
+	put_live(pool, batch, rec->tree, node, &live, counters);
+	sysrec_put_subvol(pool->db, batch, id, rec);
+	admin_put_name(pool->db, batch, name, id);
+	return 0;
+}
+
+/* The record of a clone, but for what its node gives it. */
+static int clone_rec(struct pool *pool, const struct source *s, const struct clone_options *opts, struct subvol_rec *rec,
+		     const struct refusal *ref)
+{
+	struct rec_time now;
+	uint16_t flags = (uint16_t)(s->subvol.flags & ~(SUBVOL_DELETING | SUBVOL_RESERVED));
+
+	if (opts->thin && opts->reserved)
+		return admin_refuse(ref, -EINVAL, "a clone is thin or reserved, not both");
+	if (opts->size_bytes > INT64_MAX)
+		return admin_refuse(ref, -EINVAL, "that size is too large");
+	if (opts->reserved || (!opts->thin && s->subvol.flags & SUBVOL_RESERVED))
+		flags |= SUBVOL_RESERVED;
+	*rec = (struct subvol_rec){
+		.flags = flags,
+		.compression = s->subvol.compression,
+		.tree = s->node->tree,
+		.tenant = s->node->rec.tenant,
+		.size_blocks = opts->size_bytes ? admin_blocks(opts->size_bytes) : s->node->rec.size_blocks,
+		.inodes_max = opts->inodes_max ? opts->inodes_max : s->node->rec.inodes_max,
+		.created_ns = admin_now_ns(&now),
+	};
+	return admin_check_inodes(pool, rec->inodes_max, ref);
+}
+
+/* With the claim taken. batch and pr may have the switch of the origin already. */
+static int clone_claimed(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
+			 const struct counters_rec *counters, struct pool_rec *pr, struct db_batch *batch, const struct refusal *ref)
+{
+	int r = check_fits(s, counters, rec->size_blocks, rec->inodes_max, ref);
+
+	if (r)
+		return r;
+	r = write_clone(pool, s, name, rec, counters, pr, batch);
+	if (!r)
+		r = write_batch(pool, pr, batch);
+	if (r)
+		return admin_failed(ref, r);
+	pool->rec = *pr;
+	atomic_fetch_add(&pool->subvol_count, 1);
+	return 0;
+}
+
+static int clone_snapshot(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
+			  const struct refusal *ref)
+{
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	struct pool_rec pr = pool->rec;
+	struct counters_rec counters;
+	int r = batch ? sysrec_counters(pool->db, s->node->tree, s->node->id, &counters) : -ENOMEM;
+
+	if (r)
+		return admin_failed(ref, r);
+	return clone_claimed(pool, s, name, rec, &counters, &pr, batch, ref);
+}
+
+/* The node that the volume has now stays behind without a name, with the volume and the clone as its children. */
+static int clone_volume(struct pool *pool, struct source *src, const char *name, struct subvol_rec *rec, const struct refusal *ref)
+{
+	cleanup_db_batch struct db_batch *batch = db_batch_new();
+	struct switching *s = calloc(1, sizeof(*s));
+	struct pool_rec pr = pool->rec;
+	struct rec_time now;
+	int r = batch && s ? 0 : -ENOMEM;
+
+	if (r) {
+		free(s);
+		return admin_failed(ref, r);
+	}
+	r = admin_find(pool, src->subvol_name, &s->f, ref);
+	s->node = pr.next_node++;
+	if (!r && s->f.open && new_ancestors(s))
+		r = admin_failed(ref, -ENOMEM);
+	if (!r)
+		r = freeze_all(s, 1, ref);
+	if (!r)
+		r = count(pool, s, ref);
+	if (!r) {
+		put_switch(pool, batch, s, &src->nodes, 0, admin_now_ns(&now));
+		r = clone_claimed(pool, src, name, rec, &s->f.counters, &pr, batch, ref);
+	}
+	if (!r)
+		switch_all(s, 1);
+	switching_end(pool, s, 1);
+	return r;
+}
+
+/* A volume as the source of a clone: its live node. */
+static int source_volume(struct pool *pool, const char *name, struct source *s, const struct refusal *ref)
+{
+	struct found f;
+	int r = admin_find(pool, name, &f, ref);
+
+	if (r)
+		return r;
+	r = nodes_load(pool->db, &s->nodes);
+	if (r)
+		return admin_failed(ref, r);
+	s->node = nodes_find(&s->nodes, f.rec.tree, f.rec.node);
+	if (!s->node)
+		return admin_failed(ref, -EBADMSG);
+	s->subvol = f.rec;
+	s->node->rec.size_blocks = f.rec.size_blocks;
+	s->node->rec.inodes_max = f.rec.inodes_max;
+	strcpy(s->subvol_name, f.name);
+	snprintf(s->path, sizeof(s->path), "%s", f.name);
+	return 0;
+}
+
+int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const char *name, const struct clone_options *opts,
+		   char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	cleanup(source_cleanup) struct source s = { 0 };
+	const struct refusal ref = { why, why_len };
+	struct subvol_rec rec;
+	bool reserved;
+	int r = writable(pool, &ref);
+
+	if (!r)
+		r = admin_check_name(pool, name, &ref);
+	if (!r)
+		r = from->snapshot ? source_find(pool, from, &s, &ref) : source_volume(pool, from->subvol, &s, &ref);
+	if (!r)
+		r = clone_rec(pool, &s, opts, &rec, &ref);
+	if (r)
+		return r;
+	reserved = rec.flags & SUBVOL_RESERVED;
+	r = admin_take_room(pool, reserved, (int64_t)rec.size_blocks, &ref);
+	if (r)
+		return r;
+	r = from->snapshot ? clone_snapshot(pool, &s, name, &rec, &ref) : clone_volume(pool, &s, name, &rec, &ref);
+	if (r && reserved)
+		admin_claim(pool, -(int64_t)rec.size_blocks, &ref);
+	if (r)
+		return r;
+	r = pool_commit_wait(pool);
+	return r ? admin_failed(&ref, r) : 0;
+}
+
+/* ---- list ---- */
+
+static int fill_info(struct pool *pool, const struct node_entry *n, struct snapshot_info *out)
+{
+	struct counters_rec counters;
+	struct subvol_rec rec;
+	char path[SNAPSHOT_PATH_MAX + 1];
+	int r;
+
+	memset(out, 0, sizeof(*out));
+	r = sysrec_subvol(pool->db, n->rec.subvol, &rec, out->subvol);
+	if (!r)
+		r = sysrec_counters(pool->db, n->tree, n->id, &counters);
+	if (r)
+		return r == -ENOENT ? -EBADMSG : r;
+	strcpy(out->name, n->name);
+	snprintf(path, sizeof(path), "%s@%s", out->subvol, out->name);
+	out->tree = n->tree;
+	out->node = n->id;
+	out->subvol_id = n->rec.subvol;
+	out->tenant = n->rec.tenant;
+	out->group = n->rec.group;
+	out->view = n->rec.view;
+	out->created_ns = n->rec.created_ns;
+	out->size_blocks = n->rec.size_blocks;
+	out->inodes_max = n->rec.inodes_max;
+	out->used_blocks = (uint64_t)(counters.referenced + counters.meta);
+	out->used_inodes = (uint64_t)counters.inodes;
+	out->held_blocks = (uint64_t)(counters.born + counters.meta_born);
+	out->children = n->children;
+	out->deleted = rec.flags & SUBVOL_DELETING;
+	out->open = subvol_find_open(pool, path) != NULL;
+	return 0;
+}
+
+int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+
+	return snapshot_find(pool, name, out);
+}
+
+int snapshot_find(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out)
+{
+	cleanup(source_cleanup) struct source s = { 0 };
+	const struct refusal none = { 0 };
+	int r = source_find(pool, name, &s, &none);
+
+	return r ? r : fill_info(pool, s.node, out);
+}
+
+/* All of them, under the lock; the caller's function runs without it. */
+static int collect_infos(struct pool *pool, struct snapshot_info **out, size_t *count)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	cleanup(nodes_cleanup) struct nodes nodes = { 0 };
+	int r = nodes_load(pool->db, &nodes);
+
+	*count = 0;
+	*out = r ? NULL : calloc(nodes.count ? nodes.count : 1, sizeof(**out));
+	if (!*out)
+		return r ? r : -ENOMEM;
+	for (size_t i = 0; i < nodes.count && !r; i++)
+		if (nodes.v[i].rec.state == NODE_SNAPSHOT)
+			r = fill_info(pool, &nodes.v[i], &(*out)[(*count)++]);
+	return r;
+}
+
+static int by_subvol_and_age(const void *a, const void *b)
+{
+	const struct snapshot_info *x = a, *y = b;
+	const int order = strcmp(x->subvol, y->subvol);
+
+	return order ? order : (x->node > y->node) - (x->node < y->node);
+}
+
+int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg)
+{
+	struct snapshot_info *infos;
+	size_t n;
+	int r = collect_infos(pool, &infos, &n);
+
+	if (!r)
+		qsort(infos, n, sizeof(*infos), by_subvol_and_age);
+	for (size_t i = 0; i < n && !r; i++)
+		if (!subvol || !strcmp(infos[i].subvol, subvol))
+			r = fn(&infos[i], arg);
+	free(infos);
+	return r;
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef NVFS_META_SNAPSHOT_H
+#define NVFS_META_SNAPSHOT_H
+
+#include "meta/subvol.h"
+
+/*
+ * Snapshots and clones. As the administration of subvolumes (subvol.h): not on a reactor thread; they may sleep, are serialised by
+ * the pool and durable when they return; why gets the sentence of a refusal.
+ *
+ * A snapshot is named by its subvolume and its own name, together VOL@SNAP, which is unique in the pool. It outlives its subvolume.
+ */
+
+/* Snapshot names are made like those of subvolumes. */
+#define SNAPSHOT_NAME_MAX 255
+#define SNAPSHOT_PATH_MAX (SUBVOL_NAME_MAX + 1 + SNAPSHOT_NAME_MAX)
+
+struct snapshot_name {
+	const char *subvol, *snapshot;
+};
+
+/*
+ * Snapshots of different subvolumes at one moment, mounted or not: all or, after an error or a crash, none. What is dirty is written back
+ * first; meanwhile those that change something wait. -EINVAL, -ENOENT, -EEXIST, -ENOSPC (what a reserved subvolume holds would have
+ * no room beside its claim), -EDQUOT, -EIO.
+ */
+int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned count, char *why, size_t why_len);
+
+/* -ENOENT; -EBUSY while it is mounted. What it alone holds comes back in the background. */
+int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len);
+
+/*
+ * The subvolume becomes what the snapshot is; what it was is gone, later snapshots stay. -EBUSY while it is mounted, -ENOSPC when the snapshot
+ * has more than the subvolume's limits now.
+ */
+int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len);
+
+struct clone_options {
+	uint64_t size_bytes, inodes_max; /* 0: of the snapshot */
+	bool thin, reserved;             /* neither: as its origin */
+};
+
+/* A new subvolume with what the snapshot has, or (snapshot NULL) what the subvolume has now. Of the same tenant. */
+int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const char *name, const struct clone_options *opts,
+		   char *why, size_t why_len);
+
+struct snapshot_info {
+	char subvol[SUBVOL_NAME_MAX + 1], name[SNAPSHOT_NAME_MAX + 1];
+	uint32_t tree, node, subvol_id, tenant;
+	uint32_t group;                /* snapshots that were made together have the same; 0: made alone */
+	uint16_t view;
+	int64_t created_ns;
+	uint64_t size_blocks, inodes_max;             /* of the subvolume then */
+	uint64_t used_blocks, used_inodes;            /* what is in it */
+	uint64_t held_blocks;          /* what it is charged for: what it shares with no older snapshot */
+	unsigned children;
+	bool deleted;                  /* its subvolume was */
+	bool open;
+};
+
+int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out);
+/* Calls fn for each snapshot, of a subvolume or (NULL) of all, oldest first in a subvolume, until it returns non-zero, which is returned. */
+int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "meta/snapshot.h"
+#include "meta/subvol_internal.h"
+#include "meta/tenant.h"
+#include "tests/unit/meta_fixture.h"
+#include "tests/unit/unit.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define BLOCK NVFS_BLOCK_SIZE
+#define ROOT INO_ROOT
+
+static struct meta_fixture fx;
+static char why[1024];
+static uint8_t data[2 * MIB], back[2 * MIB];
+
+static void setup(void)
+{
+	fixture_make(&fx, 512 * MIB, 64 * MIB, NULL);
+}
+
+static void teardown(void)
+{
+	fixture_end(&fx);
+}
+
+/* ---- Calls ---- */
+
+static int snap(const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	why[0] = 0;
+	return snapshot_create(fx.pool, &n, 1, why, sizeof(why));
+}
+
+static int drop(const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	why[0] = 0;
+	return snapshot_delete(fx.pool, &n, why, sizeof(why));
+}
+
+static int rollback(const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	why[0] = 0;
+	return snapshot_rollback(fx.pool, &n, why, sizeof(why));
+}
+
+static int clone_of(const char *subvol, const char *snapshot, const char *name)
+{
+	const struct snapshot_name n = { subvol, snapshot };
+	const struct clone_options opts = { 0 };
+
+	why[0] = 0;
+	return snapshot_clone(fx.pool, &n, name, &opts, why, sizeof(why));
+}
+
+/* Use another subvolume, or VOL@SNAP. */
+static void use(const char *name)
+{
+	if (fx.sv)
+		ck_assert_int_eq(subvol_close(fx.sv), 0);
+	fx.sv = NULL;
+	if (name)
+		ck_assert_int_eq(subvol_open(fx.pool, name, false, &fx.sv), 0);
+}
+
+static uint64_t make(const char *name, size_t bytes, int seed)
+{
+	struct inode_attr attr;
+
+	ck_assert_int_eq(fx_create(&fx, ROOT, name, S_IFREG | 0644, &attr), 0);
+	for (size_t i = 0; i < bytes; i++)
+		data[i] = (uint8_t)(i / BLOCK * 7 + i + (size_t)seed);
+	if (bytes)
+		ck_assert_int_eq(fx_write(&fx, attr.ino, 0, data, bytes, 0), (int64_t)bytes);
+	return attr.ino;
+}
+
+static void overwrite(const char *name, uint64_t offset, size_t bytes, int seed, int expected)
+{
+	struct inode_attr attr;
+
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, name, &attr), 0);
+	for (size_t i = 0; i < bytes; i++)
+		data[i] = (uint8_t)((offset + i) / BLOCK * 7 + offset + i + (size_t)seed);
+	ck_assert_int_eq(fx_write(&fx, attr.ino, offset, data, bytes, 0), expected ? expected : (int64_t)bytes);
+}
+
+static void holds(const char *name, uint64_t offset, size_t bytes, int seed)
+{
+	struct inode_attr attr;
+
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, name, &attr), 0);
+	ck_assert_int_eq(fx_read(&fx, attr.ino, offset, back, bytes, 0), (int64_t)bytes);
+	for (size_t i = 0; i < bytes; i++)
+		ck_assert_msg(back[i] == (uint8_t)((offset + i) / BLOCK * 7 + offset + i + (size_t)seed), "%s at %zu", name,
+			      offset + i);
+}
+
+static void is_missing(const char *name)
+{
+	struct inode_attr attr;
+
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, name, &attr), -ENOENT);
+}
+
+static int64_t tenant_use(void)
+{
+	return atomic_load(&tenant_find(fx.pool, NVFS_TENANT_DEFAULT)->used_blocks);
+}
+
+static uint64_t used(void)
+{
+	struct subvol_stats stats;
+
+	subvol_stats(fx.sv, &stats);
+	return stats.used_blocks;
+}
+
+static void settled(void)
+{
+	for (unsigned i = 0; i < 6000; i++) {
+		pool_commit_wait(fx.pool);
+		if (!subvol_sweeps_left(fx.pool))
+			return;
+		usleep(10000);
+	}
+	ck_abort_msg("the sweep does not end");
+}
+
+/* ---- Tests ---- */
+
+static void snapshot_of(bool open)
+{
+	make("f", 20 * BLOCK + 100, 1);
+	make("small", 300, 2);
+	make("gone", 4 * BLOCK, 3);
+	if (!open)
+		use(NULL);
+	ck_assert_msg(snap("sv", "s1") == 0, "%s", why);
+	ck_assert_int_eq(snap("sv", "s1"), -EEXIST);
+	if (!open)
+		use("sv");
+	overwrite("f", 5 * BLOCK, 2 * BLOCK, 50, 0);
+	overwrite("small", 10, 20, 60, 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "gone"), 0);
+	make("new", BLOCK, 9);
+	holds("f", 0, 5 * BLOCK, 1);
+	holds("f", 5 * BLOCK, 2 * BLOCK, 50);
+	holds("f", 7 * BLOCK, 13 * BLOCK + 100, 1);
+	holds("small", 0, 10, 2);
+	holds("small", 10, 20, 60);
+	is_missing("gone");
+	use("sv@s1");
+	holds("f", 0, 20 * BLOCK + 100, 1);
+	holds("small", 0, 300, 2);
+	holds("gone", 0, 4 * BLOCK, 3);
+	is_missing("new");
+	overwrite("f", 0, BLOCK, 1, -EROFS);
+	use("sv");
+	holds("f", 5 * BLOCK, 2 * BLOCK, 50);
+	is_missing("gone");
+}
+
+START_TEST(a_closed_subvolume)
+{
+	snapshot_of(false);
+}
+END_TEST
+
+START_TEST(an_open_subvolume)
+{
+	snapshot_of(true);
+}
+END_TEST
+
+/* What a snapshot shares is charged once, whoever writes; the subvolume never has more than it shows. */
+START_TEST(charges)
+{
+	int64_t start = tenant_use();
+	uint64_t before;
+
+	make("f", 100 * BLOCK, 1);
+	make("i", 100, 1);
+	before = used();
+	ck_assert_int_eq(tenant_use() - start, 102); /* the directory, too */
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_uint_eq(used(), before);
+	ck_assert_int_eq(tenant_use() - start, 102);
+	overwrite("f", 10 * BLOCK + 5, 10 * BLOCK, 2, 0); /* eleven blocks */
+	ck_assert_uint_eq(used(), before);
+	ck_assert_int_eq(tenant_use() - start, 113);
+	overwrite("f", 10 * BLOCK, 10 * BLOCK, 2, 0);
+	ck_assert_int_eq(tenant_use() - start, 113);
+	overwrite("i", 0, 50, 2, 0);
+	ck_assert_uint_eq(used(), before);
+	ck_assert_int_eq(tenant_use() - start, 114);
+	use("sv");
+	ck_assert_uint_eq(used(), before);
+	ck_assert_int_eq(tenant_use() - start, 114);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
+	use("sv");
+	ck_assert_uint_eq(used(), before - 100);
+	/* The directory's record is the live node's now, and what it wrote of f is gone. */
+	ck_assert_int_eq(tenant_use() - start, 104);
+	fixture_close(&fx);
+	ck_assert_int_eq(pool_open(&fx.dev, 1, &fx.options, &fx.pool), 0);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	ck_assert_int_eq(tenant_use() - start, 104);
+}
+END_TEST
+
+START_TEST(clones_are_volumes)
+{
+	make("f", 64 * BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	overwrite("f", 0, BLOCK, 2, 0);
+	ck_assert_msg(clone_of("sv", "s", "c1") == 0, "%s", why);
+	ck_assert_msg(clone_of("sv", NULL, "c2") == 0, "%s", why);
+	ck_assert_int_eq(clone_of("sv", NULL, "c2"), -EEXIST);
+	ck_assert_int_eq(clone_of("sv", "t", "c3"), -ENOENT);
+	overwrite("f", BLOCK, BLOCK, 3, 0);
+	make("later", BLOCK, 3);
+	use("c1");
+	holds("f", 0, 64 * BLOCK, 1);
+	overwrite("f", 2 * BLOCK, BLOCK, 4, 0);
+	make("of-c1", BLOCK, 4);
+	use("c2");
+	holds("f", 0, BLOCK, 2);
+	holds("f", BLOCK, 63 * BLOCK, 1);
+	is_missing("later");
+	is_missing("of-c1");
+	make("of-c2", BLOCK, 5);
+	ck_assert_int_eq(snap("c2", "deep"), 0);
+	ck_assert_int_eq(clone_of("c2", "deep", "c3"), 0);
+	use("c3");
+	holds("f", BLOCK, 63 * BLOCK, 1);
+	holds("of-c2", 0, BLOCK, 5);
+	use("sv");
+	holds("f", 0, BLOCK, 2);
+	holds("f", BLOCK, BLOCK, 3);
+	holds("f", 2 * BLOCK, 62 * BLOCK, 1);
+	is_missing("of-c1");
+}
+END_TEST
+
+START_TEST(rollback_goes_back)
+{
+	make("f", 10 * BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "a"), 0);
+	overwrite("f", 0, BLOCK, 2, 0);
+	make("g", BLOCK, 2);
+	ck_assert_int_eq(snap("sv", "b"), 0);
+	overwrite("f", 0, BLOCK, 3, 0);
+	ck_assert_int_eq(rollback("sv", "a"), -EBUSY);
+	use(NULL);
+	ck_assert_msg(rollback("sv", "a") == 0, "%s", why);
+	use("sv");
+	holds("f", 0, 10 * BLOCK, 1);
+	is_missing("g");
+	use("sv@b");
+	holds("f", 0, BLOCK, 2);
+	holds("g", 0, BLOCK, 2);
+	use(NULL);
+	ck_assert_int_eq(rollback("sv", "b"), 0);
+	ck_assert_int_eq(rollback("sv", "b"), 0);
+	use("sv");
+	holds("f", 0, BLOCK, 2);
+	settled();
+}
+END_TEST
+
+static int count_one(const struct snapshot_info *info, void *arg)
+{
+	(void)info;
+	++*(int *)arg;
+	return 0;
+}
+
+START_TEST(groups_are_whole)
+{
+	const struct subvol_options opts = { .size_bytes = 16 * MIB };
+	const struct snapshot_name both[] = { { "sv", "g" }, { "other", "g" } };
+	const struct snapshot_name twice[] = { { "sv", "h" }, { "sv", "i" } };
+	const struct snapshot_name missing[] = { { "sv", "h" }, { "none", "h" } };
+	struct snapshot_info a, b;
+	int n = 0;
+
+	ck_assert_int_eq(subvol_create(fx.pool, "other", &opts, why, sizeof(why)), 0);
+	make("f", BLOCK, 1);
+	ck_assert_int_eq(snapshot_create(fx.pool, twice, 2, why, sizeof(why)), -EINVAL);
+	ck_assert_int_eq(snapshot_create(fx.pool, missing, 2, why, sizeof(why)), -ENOENT);
+	ck_assert_int_eq(snapshot_each(fx.pool, NULL, count_one, &n), 0);
+	ck_assert_int_eq(n, 0);
+	ck_assert_int_eq(snapshot_create(fx.pool, both, 2, why, sizeof(why)), 0);
+	ck_assert_int_eq(snapshot_info(fx.pool, &both[0], &a), 0);
+	ck_assert_int_eq(snapshot_info(fx.pool, &both[1], &b), 0);
+	ck_assert_uint_ne(a.group, 0);
+	ck_assert_uint_eq(a.group, b.group);
+	ck_assert_int_eq(a.created_ns, b.created_ns);
+	ck_assert_int_eq(snapshot_each(fx.pool, "sv", count_one, &n), 0);
+	ck_assert_int_eq(n, 1);
+}
+END_TEST
+
+/* A snapshot outlives its subvolume, whose name is free at once. */
+START_TEST(snapshots_outlive)
+{
+	const struct subvol_options opts = { .size_bytes = 16 * MIB };
+	struct snapshot_name n = { "sv", "s" };
+	struct snapshot_info info;
+
+	make("f", 64 * BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	use(NULL);
+	ck_assert_int_eq(subvol_delete(fx.pool, "sv", why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_create(fx.pool, "sv", &opts, why, sizeof(why)), 0);
+	settled();
+	ck_assert_int_eq(snapshot_info(fx.pool, &n, &info), 0);
+	ck_assert(info.deleted);
+	ck_assert_int_eq(snap("sv", "s"), -EEXIST);
+	ck_assert_int_eq(rollback("sv", "s"), -ENOENT);
+	ck_assert_int_eq(tenant_use(), 65);
+	ck_assert_int_eq(clone_of("sv", "s", "c"), 0);
+	use("sv@s");
+	ck_assert_int_eq(drop("sv", "s"), -EBUSY);
+	holds("f", 0, 64 * BLOCK, 1);
+	use("c");
+	holds("f", 0, 64 * BLOCK, 1);
+	use("sv");
+	is_missing("f");
+}
+END_TEST
+
+/* Claims stay whole: what a snapshot of a reserved subvolume holds has to fit beside them. */
+START_TEST(room_for_reserved)
+{
+	const struct subvol_options big = { .size_bytes = 200 * MIB };
+	struct pool_stats stats;
+	unsigned made = 0;
+	char name[16];
+	int r = 0;
+
+	make("f", 256 * BLOCK, 1);
+	pool_stats(fx.pool, &stats);
+	r = subvol_create(fx.pool, "big", &big, why, sizeof(why));
+	ck_assert_msg(!r, "%s", why);
+	for (unsigned i = 0; !r; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		r = snap("sv", name);
+		made += !r;
+		if (!r)
+			for (unsigned b = 0; b < 256; b += 16)
+				overwrite("f", b * BLOCK, 16 * BLOCK, (int)i, 0);
+		ck_assert_uint_lt(i, 500);
+	}
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_ptr_nonnull(strstr(why, "beside its claim"));
+	ck_assert_uint_gt(made, 10);
+	/* All that is promised can be had. */
+	make("fill", MIB, 1);
+	holds("f", 0, BLOCK, (int)made - 1);
+}
+END_TEST
+
+/* Nothing that was accepted before is missing, and nothing later is there. */
+START_TEST(a_cut_leaves_all_or_nothing)
+{
+	make("f", 8 * BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	overwrite("f", 0, BLOCK, 2, 0);
+	fixture_power_cut(&fx, 77);
+	holds("f", BLOCK, 7 * BLOCK, 1);
+	use("sv@s");
+	holds("f", 0, 8 * BLOCK, 1);
+	use("sv");
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *const tests[] = {
+		a_closed_subvolume, an_open_subvolume, charges, clones_are_volumes, rollback_goes_back, groups_are_whole,
+		snapshots_outlive, room_for_reserved, a_cut_leaves_all_or_nothing,
+	};
+	Suite *suite = suite_create("snapshot");
+	TCase *tcase = tcase_create("snapshot");
+	int failed;
+	SRunner *runner;
+
+	tcase_add_checked_fixture(tcase, setup, teardown);
+	tcase_set_timeout(tcase, 120);
+	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
+		tcase_add_test(tcase, tests[i]);
+	suite_add_tcase(suite, tcase);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
