@@ -228,7 +228,7 @@ void reactor_start_sqe(struct reactor *r, struct io_uring_sqe *sqe, struct react
 
 bool reactor_has_room(struct reactor *r)
 {
-	return !r->room_waiters.head && r->inflight < r->inflight_limit &&
+	return !r->room_waiters.head && r->inflight - r->armed_polls < r->inflight_limit &&
 	       (io_uring_sq_space_left(&r->ring) || reactor_enabled(r));
 }
 

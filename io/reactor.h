@@ -165,20 +165,23 @@ void reactor_poll_remove(struct reactor *r, struct reactor_poll *p);
  * Something that is asked in each iteration whether it has work, such as a
  * non-blocking read of /dev/fuse. While the reactor is awake this costs no
  * poll; before it sleeps it arms one for fd (level-triggered, so what arrives
- * between the last call and the sleep ends the sleep).
+ * between the last call and the sleep ends the sleep). One that had no work for
+ * a millisecond rests: it is not asked until fd has events.
  */
 struct reactor_source {
 	/*
 	 * Do a bounded amount of work (a few dozen requests) and return
 	 * whether there was any: true keeps the reactor awake. Called again in
-	 * the next iteration whatever it says. May remove the source, set timers
+	 * the next iteration whatever it says, unless it rests. May remove the source, set timers
 	 * and defer messages, also where it says false.
 	 */
 	bool (*poll)(struct reactor *r, struct reactor_source *s);
-	int fd;          /* what to wait for when asleep; -1: polled only while awake */
+	int fd;          /* what to wait for when asleep or resting; -1: it never rests, and is asked only while awake */
 	unsigned events; /* POLLIN ... */
-	struct reactor_source *prev, *next; /* private */
-	struct reactor_poll_op *op;         /* private */
+	struct reactor_source *prev, *next; /* private, as is the rest */
+	struct reactor_poll_op *op;
+	uint64_t worked_ns; /* when it last had work */
+	bool resting;
 };
 
 /*

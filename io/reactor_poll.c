@@ -12,6 +12,10 @@
  * callback did not empty that would be a lost event); and the SQE costs no
  * system call of its own. A poll is armed before each submission; a source,
  * which is asked in every iteration anyway, only before a sleep.
+ *
+ * Asking costs a system call, and of hundreds of sources few are busy: one that
+ * had nothing for a while is *resting*. Its poll is in the ring, and it is not
+ * asked until that completes, which the loop notices in each iteration.
  */
 
 #include "io/reactor_ring.h"
@@ -19,6 +23,8 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+
+#define REST_AFTER_NS UINT64_C(1000000)
 
 struct reactor_poll_op {
 	struct reactor_op op;
@@ -58,12 +64,66 @@ static bool poll_op_removed(const struct reactor_poll_op *p)
 	return !p->poll && !p->source;
 }
 
+/* ---- Sources: asked, or resting ---- */
+
+static void source_link(struct reactor_source **list, struct reactor_source *s)
+{
+	s->prev = NULL;
+	s->next = *list;
+	if (s->next)
+		s->next->prev = s;
+	*list = s;
+}
+
+static void source_unlink(struct reactor_source **list, struct reactor_source *s)
+{
+	if (s->next)
+		s->next->prev = s->prev;
+	if (s->prev)
+		s->prev->next = s->next;
+	else
+		*list = s->next;
+	s->prev = s->next = NULL;
+}
+
+static void source_rest(struct reactor *r, struct reactor_source *s)
+{
+	source_unlink(&r->sources, s);
+	source_link(&r->resting, s);
+	s->resting = true;
+	if (!s->op->armed)
+		poll_op_todo(r, s->op);
+}
+
+static void source_wake(struct reactor *r, struct reactor_source *s)
+{
+	s->worked_ns = reactor_now_ns(r);
+	if (!s->resting)
+		return;
+	source_unlink(&r->resting, s);
+	source_link(&r->sources, s);
+	s->resting = false;
+}
+
+static void source_was_asked(struct reactor *r, struct reactor_source *s, bool worked)
+{
+	if (worked)
+		s->worked_ns = r->now_ns;
+	else if (s->op && r->now_ns > s->worked_ns + REST_AFTER_NS)
+		source_rest(r, s);
+}
+
+/* ---- Polls in the ring ---- */
+
 static void poll_op_complete(struct reactor *r, struct reactor_op *op,
 			     const struct io_uring_cqe *cqe)
 {
 	struct reactor_poll_op *p = (struct reactor_poll_op *)op;
 
 	p->armed = false;
+	r->armed_polls--;
+	if (p->source)
+		source_wake(r, p->source);
 	if (p->poll) {
 		p->calling = true;
 		p->poll->fn(r, p->poll, cqe->res < 0 ? POLLERR : (unsigned)cqe->res);
@@ -135,6 +195,7 @@ static bool poll_op_arm(struct reactor *r, struct reactor_poll_op *p)
 	io_uring_prep_poll_add(sqe, p->fd, p->events);
 	reactor_start_sqe(r, sqe, &p->op);
 	p->armed = true;
+	r->armed_polls++;
 	return true;
 }
 
@@ -187,11 +248,9 @@ int reactor_source_add(struct reactor *r, struct reactor_source *s)
 			return -ENOMEM;
 		s->op->source = s;
 	}
-	s->prev = NULL;
-	s->next = r->sources;
-	if (s->next)
-		s->next->prev = s;
-	r->sources = s;
+	s->worked_ns = reactor_now_ns(r);
+	s->resting = false;
+	source_link(&r->sources, s);
 	return 0;
 }
 
@@ -200,13 +259,9 @@ void reactor_source_remove(struct reactor *r, struct reactor_source *s)
 	ASSERT_ON_REACTOR(r);
 	if (r->source_next == s)
 		r->source_next = s->next;
-	if (s->next)
-		s->next->prev = s->prev;
-	if (s->prev)
-		s->prev->next = s->next;
-	else
-		r->sources = s->next;
-	s->prev = s->next = NULL;
+	if (r->source_asked == s)
+		r->source_asked = NULL;
+	source_unlink(s->resting ? &r->resting : &r->sources, s);
 	if (s->op)
 		poll_op_drop(r, s->op);
 	s->op = NULL;
@@ -217,10 +272,16 @@ bool reactor_run_sources(struct reactor *r)
 	bool any = false;
 
 	for (struct reactor_source *s = r->sources; s; s = r->source_next) {
+		bool worked;
+
 		r->source_next = s->next;
-		any |= s->poll(r, s);
+		r->source_asked = s;
+		worked = s->poll(r, s);
+		any |= worked;
+		if (r->source_asked) /* it may have removed itself, and be gone */
+			source_was_asked(r, s, worked);
 	}
-	r->source_next = NULL;
+	r->source_next = r->source_asked = NULL;
 	return any;
 }
 

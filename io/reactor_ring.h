@@ -69,6 +69,7 @@ struct reactor {
 	uint64_t now_ns;
 	unsigned inflight;       /* SQEs whose last CQE has not come */
 	unsigned inflight_limit; /* size of the completion queue */
+	unsigned armed_polls;    /* of inflight: they may be any number, and leave device requests their room */
 	bool iterating;
 	bool stopping;
 	bool firing;             /* inside the timer phase */
@@ -80,7 +81,8 @@ struct reactor {
 	struct msg_list deferred;
 	struct msg_list room_waiters;
 	struct reactor_timer *timers; /* root of a pairing heap */
-	struct reactor_source *sources, *source_next;
+	struct reactor_source *sources, *resting; /* asked in each iteration; not asked until their polls complete */
+	struct reactor_source *source_next, *source_asked;
 	struct reactor_poll_op *polls;     /* all of them */
 	struct reactor_poll_op *poll_todo; /* to be armed or cancelled before the next submission */
 	struct spin spin;

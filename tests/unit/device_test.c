@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -312,6 +313,41 @@ START_TEST(more_requests_than_the_ring_holds)
 }
 END_TEST
 
+static void never(struct reactor *r, struct reactor_poll *p, unsigned revents)
+{
+	(void)r;
+	(void)p;
+	(void)revents;
+	ck_abort_msg("nothing is ever written there");
+}
+
+/* More than its completion queue holds. */
+START_TEST(polls_leave_requests_their_room)
+{
+	static struct reactor_poll polls[BLOCKS];
+	struct reactor_options opts = { .entries = 8 };
+	struct device *dev = new_file(0, 0);
+	uint8_t *mem = io_memory(SIZE);
+	struct reactor *r;
+	int fds[2];
+
+	ck_assert_int_eq(pipe(fds), 0);
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		ck_assert_int_eq(reactor_poll_add(r, &polls[i], fds[0], POLLIN, never), 0);
+	reactor_run_once(r, 1);
+	io_round_trip(r, dev, BLOCKS, mem, 1);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		reactor_poll_remove(r, &polls[i]);
+	reactor_run_once(r, 1);
+	reactor_destroy(r);
+	device_close(dev);
+	munmap(mem, SIZE);
+	close(fds[0]);
+	close(fds[1]);
+}
+END_TEST
+
 START_TEST(asynchronous_discard_and_errors)
 {
 	struct device *dev = new_file(0, 0);
@@ -522,6 +558,7 @@ int main(void)
 	tcase_add_test(tcase, asynchronous);
 	tcase_add_test(tcase, wide_entries);
 	tcase_add_test(tcase, more_requests_than_the_ring_holds);
+	tcase_add_test(tcase, polls_leave_requests_their_room);
 	tcase_add_test(tcase, asynchronous_discard_and_errors);
 	tcase_add_test(tcase, truncated_file);
 	tcase_add_test(tcase, two_reactors);

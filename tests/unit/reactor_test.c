@@ -494,6 +494,83 @@ START_TEST(source_wakes_a_sleeping_reactor)
 }
 END_TEST
 
+/* An iteration with work in it. */
+static void one_more(struct reactor *r, struct reactor_msg *msg)
+{
+	(void)r;
+	(void)msg;
+}
+
+static void busy_iterations(struct reactor *r, unsigned n)
+{
+	struct reactor_msg msg = { .fn = one_more };
+
+	for (unsigned i = 0; i < n; i++) {
+		reactor_post(r, &msg);
+		ck_assert_int_eq(reactor_run_once(r, REACTOR_NEVER_NS), 1);
+	}
+}
+
+#define RESTING 300u
+
+static unsigned times_asked(const struct pipe_source *sources)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < RESTING; i++)
+		n += sources[i].asked;
+	return n;
+}
+
+/* More of them than the ring has room for completions, while others keep the reactor awake. */
+START_TEST(source_without_work_is_not_asked)
+{
+	static struct pipe_source sources[RESTING];
+	struct reactor_options opts = { .entries = 32 };
+	struct pipe_source *last = &sources[RESTING - 1];
+	struct reactor *r;
+	int fds[2], empty[2];
+	unsigned asked;
+
+	ck_assert_int_eq(reactor_create(&opts, &r), 0);
+	ck_assert_int_eq(pipe2(fds, O_NONBLOCK), 0);
+	ck_assert_int_eq(pipe2(empty, O_NONBLOCK), 0);
+	for (unsigned i = 0; i < RESTING; i++) {
+		sources[i] = (struct pipe_source){ .s = { .poll = pipe_source_poll, .fd = empty[0], .events = POLLIN } };
+		if (&sources[i] == last)
+			last->s.fd = fds[0];
+		ck_assert_int_eq(reactor_source_add(r, &sources[i].s), 0);
+	}
+	usleep(2000);
+	busy_iterations(r, 2);
+	asked = times_asked(sources);
+	busy_iterations(r, 50);
+	ck_assert_uint_eq(times_asked(sources), asked);
+
+	/* It has work, and the reactor may be awake or asleep when that comes. */
+	for (unsigned i = 1; i <= 4; i++) {
+		ck_assert_int_eq(write(fds[1], "a", 1), 1);
+		if (i % 2) {
+			run_until(r, &last->bytes, i);
+		} else {
+			busy_iterations(r, 3);
+			ck_assert_uint_eq(last->bytes, i);
+		}
+		usleep(2000);
+		busy_iterations(r, 2);
+		ck_assert(last->s.resting);
+	}
+	for (unsigned i = 0; i < RESTING; i++)
+		reactor_source_remove(r, &sources[i].s);
+	busy_iterations(r, 5);
+	close(fds[0]);
+	close(fds[1]);
+	close(empty[0]);
+	close(empty[1]);
+	reactor_destroy(r);
+}
+END_TEST
+
 static uint64_t cpu_ns(void)
 {
 	struct timespec ts;
@@ -658,6 +735,6 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, idle_reactor_uses_no_cpu,
+			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, idle_reactor_uses_no_cpu,
 			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }
