@@ -157,7 +157,7 @@ bool ops_write(struct session *s, struct request *r)
 		c->flags |= DATA_KILL_SUIDGID;
 	/* Pages of the cache, written back by the kernel: whose flags these are is chance. */
 	if (in->write_flags & FUSE_WRITE_CACHE)
-		c->flags &= ~(unsigned)(DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
+		c->flags = (c->flags & ~(unsigned)(DATA_DIRECT | DATA_SYNC | DATA_DSYNC)) | DATA_CACHED;
 	/* With its write-back cache the kernel keeps the times and sends them by itself. */
 	if ((in->write_flags & FUSE_WRITE_CACHE) && session_writeback(s))
 		c->flags |= DATA_KEEP_TIMES;

@@ -63,13 +63,32 @@ static int source_inputs(struct copy *cp)
 	return 0;
 }
 
+/* Whether the source has something for that block of the target's chunk. */
+static bool is_filled(const struct copy *cp, const struct chunk *c, unsigned block)
+{
+	unsigned from;
+	const struct chunk *in = source_of(cp, c->no * CHUNK_BLOCKS + block, &from);
+
+	return chunk_stored(in) & block_bit(from);
+}
+
+static uint64_t filled_mask(const struct copy *cp, const struct span *s)
+{
+	const struct chunk *c = chunk_peek(cp->out, s->chunk);
+	uint64_t mask = 0;
+
+	for (unsigned b = s->block; b < s->block + s->count; b++)
+		mask |= is_filled(cp, c, b) ? block_bit(b) : 0;
+	return mask;
+}
+
 static int target_inputs(struct copy *cp)
 {
 	struct span s = span_blocks(cp->out_block, cp->out_block + cp->blocks);
 
 	cp->fresh = cp->own = cp->slots = 0;
 	while (span_next(&s)) {
-		uint64_t mask = span_mask(&s);
+		uint64_t mask = span_mask(&s), filled;
 		struct chunk *c;
 		int r = chunk_get(cp->op, cp->out, s.chunk, &c);
 
@@ -85,15 +104,31 @@ static int target_inputs(struct copy *cp)
 		if (r)
 			return r;
 		cp->slots += mask_count(chunk_companions(c, mask));
-		cp->own += mask_count(chunk_companions(c, mask) & ~chunk_charged_own(c));
-		for (unsigned b = s.block; b < s.block + s.count; b++) {
-			unsigned from;
-			struct chunk *in = source_of(cp, s.chunk * CHUNK_BLOCKS + b, &from);
+		filled = filled_mask(cp, &s);
+		cp->fresh += mask_count(filled & ~chunk_charged(c));
+		cp->own += mask_count((filled | chunk_companions(c, mask)) & ~chunk_charged_own(c));
+	}
+	return 0;
+}
 
-			if (!(chunk_stored(in) & block_bit(from)))
+/* Not all of it has room: the copy ends before the first unit that has none. */
+static int copy_less(struct copy *cp)
+{
+	struct span s = span_blocks(cp->out_block, cp->out_block + cp->blocks);
+
+	cp->fresh = cp->own = 0;
+	while (span_next(&s)) {
+		struct chunk *c = chunk_peek(cp->out, s.chunk);
+		const uint64_t filled = filled_mask(cp, &s);
+
+		for (uint64_t left = span_mask(&s), unit; (unit = unit_next(c, &left)) != 0;) {
+			const uint64_t first = c->no * CHUNK_BLOCKS + (unsigned)__builtin_ctzll(unit);
+			int r = unit_charge(c, unit, unit & filled, &cp->fresh, &cp->own);
+
+			if (!r)
 				continue;
-			cp->fresh += !(chunk_charged(c) & block_bit(b));
-			cp->own += !(chunk_charged_own(c) & block_bit(b));
+			cp->blocks = first - cp->out_block;
+			return cp->blocks ? 0 : r;
 		}
 	}
 	return 0;
@@ -124,7 +159,7 @@ static int copy_inputs(struct copy *cp)
 		r = slots_take(cp->op, cp->slots);
 	if (!r)
 		r = slots_charge(cp->op, cp->out, cp->fresh, cp->own);
-	return r;
+	return is_refusal(r) ? copy_less(cp) : r;
 }
 
 /* One block; the charge of what is fresh was made. -ENOMEM: nothing of it was changed. */

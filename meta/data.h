@@ -21,6 +21,7 @@ enum data_flags {
 	DATA_DSYNC = 1 << 2,       /* O_DSYNC */
 	DATA_KILL_SUIDGID = 1 << 3,
 	DATA_KEEP_TIMES = 1 << 4,  /* mtime and ctime stay as they are: the kernel sets them */
+	DATA_CACHED = 1 << 5,      /* pages of the kernel's cache, which it does not write again after a refusal */
 };
 
 /*
@@ -33,7 +34,9 @@ ssize_t data_read(struct op *op, uint64_t ino, uint64_t offset, size_t len, unsi
 
 /*
  * Write len bytes from buf, which stays as it is until the op is finished (direct writes go to the device from it; 4096-aligned buf
- * avoids a copy). All of it or an error: -ENOSPC and -EDQUOT are answered here, before anything changed.
+ * avoids a copy). Returns the bytes written, or an error and nothing changed. -ENOSPC and -EDQUOT are answered here, to the block: where
+ * only a part has room, that part is written and counted; with DATA_DIRECT it is all or nothing; with DATA_CACHED each block that has room, or needs
+ * none, is kept, and the answer is the refusal.
  */
 ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf, size_t len, unsigned flags);
 

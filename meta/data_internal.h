@@ -13,6 +13,8 @@
 #ifndef NVFS_META_DATA_INTERNAL_H
 #define NVFS_META_DATA_INTERNAL_H
 
+#include <errno.h>
+
 #include "io/buffers.h"
 #include "io/epoch.h"
 #include "meta/blockmap.h"
@@ -264,6 +266,7 @@ int file_exclusive(struct op *op, struct file *f);
  * brings it back, and another's blocks that had its place would be too many. release: the file was put.
  */
 int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
+int file_charge_now(struct file *f, uint64_t blocks, uint64_t own); /* does not wait */
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own);
 void file_release(struct file *f);
 
@@ -415,6 +418,19 @@ void wants_restart(struct op_io *io);
 void wants_drop(struct op_io *io);
 
 /* ---- Pieces of every change (write.c) ---- */
+
+/* Whether a charge was refused for want of room. */
+static inline bool is_refusal(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
+
+/*
+ * When there is not room for all of a change: its first unit, taken off *left, which is one block, or what of it lies in neighbouring compressed
+ * extents, that cannot be changed in part. Charging one: `filled` are the blocks of it that will be mapped. 0 or the refusal.
+ */
+uint64_t unit_next(const struct chunk *c, uint64_t *left);
+int unit_charge(struct chunk *c, uint64_t unit, uint64_t filled, uint64_t *fresh, uint64_t *own);
 
 /*
  * Blocks beyond mask that a change of mask has to make dirty, because they share a compressed extent with it; have their old

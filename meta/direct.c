@@ -322,6 +322,8 @@ ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void 
 	if (!from)
 		return -ENOMEM;
 	r = file_charge(op, f, fresh, own);
+	if (is_refusal(r))
+		direct_free_space(io);
 	if (r)
 		return r;
 	io->charged = fresh;

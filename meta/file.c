@@ -187,21 +187,41 @@ static void held_changed(struct file *f, uint64_t by)
 	atomic_fetch_add_explicit(&f->data->sv->held_blocks, (int64_t)by, memory_order_relaxed);
 }
 
+/* What the file lacks when so many more are charged. */
+static struct charge to_take(const struct file *f, uint64_t blocks, uint64_t own)
+{
+	const int64_t more = (int64_t)(f->charged + blocks - f->taken), own_more = f->own + (int64_t)own - f->own_taken;
+
+	return (struct charge){ .blocks = more > 0 ? more : 0, .own_blocks = own_more > 0 ? own_more : 0 };
+}
+
+static void charged(struct file *f, uint64_t blocks, uint64_t own, const struct charge *taken)
+{
+	f->charged += blocks;
+	f->taken += (uint64_t)taken->blocks;
+	f->own += (int64_t)own;
+	f->own_taken += taken->own_blocks;
+	held_changed(f, (uint64_t)taken->blocks - blocks);
+}
+
 int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
-	const uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
-	const int64_t own_now = f->own + (int64_t)own, own_more = own_now > f->own_taken ? own_now - f->own_taken : 0;
-	const struct charge charge = { .blocks = (int64_t)more, .own_blocks = own_more };
-	int r = more || own_more ? subvol_charge_op(op, &charge) : 0;
+	const struct charge more = to_take(f, blocks, own);
+	int r = more.blocks || more.own_blocks ? subvol_charge_op(op, &more) : 0;
 
-	if (r || (!blocks && !own))
-		return r;
-	f->charged = charged;
-	f->taken += more;
-	f->own = own_now;
-	f->own_taken += own_more;
-	held_changed(f, more - blocks);
-	return 0;
+	if (!r)
+		charged(f, blocks, own, &more);
+	return r;
+}
+
+int file_charge_now(struct file *f, uint64_t blocks, uint64_t own)
+{
+	const struct charge more = to_take(f, blocks, own);
+	int r = more.blocks || more.own_blocks ? subvol_charge(f->data->sv, &more) : 0;
+
+	if (!r)
+		charged(f, blocks, own, &more);
+	return r;
 }
 
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own)

@@ -3,6 +3,9 @@
  * Buffered writes: into dirty blocks, answered at once. All inputs come first: the chunk maps, the old
  * content of blocks that are written in part, slots, and the charge, which is the last thing that can refuse.
  *
+ * Where there is not room for all of it, it is charged unit by unit, and ends before the first one without; of the kernel's cached pages,
+ * which are not asked for again, each unit that has room, or needs none, is kept.
+ *
  * A compressed extent is never mapped in part: a write to a part of one makes dirty what else is mapped of it
  * (its companions), so that the same cycle rewrites all of it.
  */
@@ -37,6 +40,13 @@ static int chunk_ready(struct op *op, struct chunk *c, uint64_t mask)
 struct write_needs {
 	uint64_t fresh, own; /* blocks to charge */
 	unsigned slots;
+};
+
+struct write_plan {
+	uint64_t offset, end; /* bytes; the end may come nearer */
+	bool whole;           /* all of it or nothing */
+	bool keep_any;        /* what has no room is left out, and the rest is written */
+	int refusal;          /* the units are not charged yet: keep_any */
 };
 
 int want_companions(struct op_io *io, const struct chunk *c, uint64_t mask)
@@ -124,8 +134,58 @@ static int fronts_need(struct file *f, uint64_t first, uint64_t end)
 	return r;
 }
 
-static int write_inputs(struct op *op, struct file *f, uint64_t offset, uint64_t end)
+uint64_t unit_next(const struct chunk *c, uint64_t *left)
 {
+	uint64_t unit = *left & -*left;
+
+	if (c->map.compressed & unit)
+		while (unit << 1 & c->map.compressed & *left & ~unit)
+			unit |= unit << 1 & c->map.compressed & *left;
+	*left &= ~unit;
+	return unit;
+}
+
+int unit_charge(struct chunk *c, uint64_t unit, uint64_t filled, uint64_t *fresh, uint64_t *own)
+{
+	const uint64_t blocks = mask_count(filled & ~chunk_charged(c));
+	const uint64_t own_blocks = mask_count((filled | chunk_companions(c, unit)) & ~chunk_charged_own(c));
+	int r = blocks || own_blocks ? file_charge_now(c->file, blocks, own_blocks) : 0;
+
+	if (r)
+		return r;
+	*fresh += blocks;
+	*own += own_blocks;
+	return 0;
+}
+
+/* After a refusal of the whole: 0 when a part of it can be written, which the plan then says. */
+static int write_less(struct file *f, struct write_plan *p, int refusal)
+{
+	struct span s = span_blocks(block_down(p->offset), block_up(p->end));
+	uint64_t fresh = 0, own = 0, start;
+	int r = 0;
+
+	p->refusal = refusal;
+	while (!p->keep_any && span_next(&s)) {
+		struct chunk *c = chunk_peek(f, s.chunk);
+
+		for (uint64_t left = span_mask(&s), unit; (unit = unit_next(c, &left)) != 0;) {
+			r = unit_charge(c, unit, unit, &fresh, &own);
+			if (!r)
+				continue;
+			start = (c->no * CHUNK_BLOCKS + (unsigned)__builtin_ctzll(unit)) << NVFS_BLOCK_SHIFT;
+			if (start <= p->offset)
+				return r;
+			p->end = start;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+static int write_inputs(struct op *op, struct file *f, struct write_plan *p)
+{
+	const uint64_t offset = p->offset, end = p->end;
 	struct op_io *io = op_io_get(op);
 	struct write_needs needs = { 0 };
 	int r;
@@ -146,7 +206,7 @@ static int write_inputs(struct op *op, struct file *f, uint64_t offset, uint64_t
 		r = slots_take(op, needs.slots);
 	if (!r)
 		r = slots_charge(op, f, needs.fresh, needs.own);
-	return r;
+	return is_refusal(r) && !p->whole ? write_less(f, p, r) : r;
 }
 
 uint8_t *front_open(struct chunk *c, unsigned block, struct op_io *io, bool keep)
@@ -192,37 +252,59 @@ static void write_block(struct chunk *c, unsigned block, struct op_io *io, uint6
 	front_seal(c, block, sequence);
 }
 
-static void write_change(struct op_io *io, struct file *f, uint64_t offset, const void *buf, size_t len, unsigned flags)
+static void write_unit(struct op_io *io, struct chunk *c, uint64_t unit, const struct write_plan *p, const void *buf,
+		       uint64_t sequence)
 {
-	struct span s = span_blocks(block_down(offset), block_up(offset + len));
+	front_companions(c, unit, io);
+	for (; unit; unit &= unit - 1)
+		write_block(c, (unsigned)__builtin_ctzll(unit), io, p->offset, buf, p->end - p->offset, sequence);
+}
+
+/* What of the part of a chunk has room. */
+static void write_any(struct op_io *io, struct chunk *c, uint64_t mask, const struct write_plan *p, const void *buf,
+		      uint64_t sequence)
+{
+	uint64_t fresh = 0, own = 0;
+
+	for (uint64_t unit; (unit = unit_next(c, &mask)) != 0;)
+		if (!unit_charge(c, unit, unit, &fresh, &own))
+			write_unit(io, c, unit, p, buf, sequence);
+}
+
+static void write_change(struct op_io *io, struct file *f, const struct write_plan *p, const void *buf, unsigned flags)
+{
+	struct span s = span_blocks(block_down(p->offset), block_up(p->end));
 	uint64_t sequence = file_changed(f);
 
 	inline_spill(f, io);
-	while (span_next(&s))
-		front_companions(chunk_peek(f, s.chunk), span_mask(&s), io);
-	if (f->size < offset + len)
-		f->size = offset + len;
+	if (f->size < p->end)
+		f->size = p->end;
 	if (!(flags & DATA_KEEP_TIMES))
 		file_touch(f);
-	s = span_blocks(block_down(offset), block_up(offset + len));
 	while (span_next(&s)) {
 		struct chunk *c = chunk_peek(f, s.chunk);
 
-		for (unsigned b = s.block; b < s.block + s.count; b++)
-			write_block(c, b, io, offset, buf, len, sequence);
+		if (p->keep_any && p->refusal)
+			write_any(io, c, span_mask(&s), p, buf, sequence);
+		else
+			write_unit(io, c, span_mask(&s), p, buf, sequence);
 	}
 }
 
+/* The bytes written: fewer than len only where no more has room. */
 static ssize_t write_buffered(struct op *op, struct file *f, uint64_t offset, const void *buf, size_t len, unsigned flags)
 {
-	int r = write_inputs(op, f, offset, offset + len);
+	/* Of a short answer to a direct write the kernel makes EIO. */
+	struct write_plan p = { .offset = offset, .end = offset + len, .whole = flags & DATA_DIRECT, .keep_any = flags & DATA_CACHED };
+	int r = write_inputs(op, f, &p);
 
 	if (r)
 		return r;
-	write_change(op->io, f, offset, buf, len, flags);
+	write_change(op->io, f, &p, buf, flags);
+	op->io->end_bytes = p.end;
 	if (f->front_blocks >= EARLY_BLOCKS && !f->cycle && !f->put_waiters.head)
 		cycle_start(f); /* without memory the timer will */
-	return (ssize_t)len;
+	return p.keep_any && p.refusal ? p.refusal : (ssize_t)(p.end - offset);
 }
 
 static void count_write(struct op *op, size_t len)
@@ -232,11 +314,11 @@ static void count_write(struct op *op, size_t len)
 }
 
 /* The data is accepted; what is left is to wait until it is where the flags want it. */
-static ssize_t write_settle(struct op *op, struct file *f, size_t len, unsigned flags)
+static ssize_t write_settle(struct op *op, struct file *f, uint64_t offset, unsigned flags)
 {
 	int r = data_put_and_commit(op, f->inode, flags & (DATA_SYNC | DATA_DSYNC));
 
-	return r ? r : (ssize_t)len;
+	return r ? r : (ssize_t)(op->io->end_bytes - offset);
 }
 
 static bool can_be_direct(const struct file *f, uint64_t offset, size_t len)
@@ -261,7 +343,8 @@ static ssize_t write_some_way(struct op *op, struct file *f, uint64_t offset, co
 	}
 	if (flags & (DATA_DIRECT | DATA_SYNC | DATA_DSYNC) && can_be_direct(f, offset, len))
 		r = direct_write(op, f, offset, buf, len);
-	if (r != -EOPNOTSUPP)
+	/* By way of dirty blocks a part of it may have room. */
+	if (r != -EOPNOTSUPP && (!is_refusal(r) || flags & DATA_DIRECT))
 		return r;
 	*settle = flags & (DATA_DIRECT | DATA_SYNC | DATA_DSYNC);
 	return write_buffered(op, f, offset, buf, len, flags);
@@ -282,11 +365,11 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 		return r;
 	r = file_get(op, ino, &f);
 	if (r == -ENOENT && op->stage >= STAGE_PUT)
-		return (ssize_t)len; /* reaped meanwhile: nothing is left to be durable */
+		return (ssize_t)(op->io->end_bytes - offset); /* reaped meanwhile: nothing is left to be durable */
 	if (r)
 		return r;
 	if (op->stage >= STAGE_PUT)
-		return write_settle(op, f, len, flags);
+		return write_settle(op, f, offset, flags);
 	if (op->stage == STAGE_START)
 		r = inline_take(op, f);
 	if (r)
@@ -294,10 +377,10 @@ ssize_t data_write(struct op *op, uint64_t ino, uint64_t offset, const void *buf
 	r = write_some_way(op, f, offset, buf, len, flags, &settle);
 	if (r < 0)
 		return r;
-	count_write(op, len);
+	count_write(op, (size_t)r);
 	if (!settle)
 		return r;
 	op->moment = 0;
 	op->stage = STAGE_PUT;
-	return write_settle(op, f, len, flags);
+	return write_settle(op, f, offset, flags);
 }

@@ -171,7 +171,9 @@ static void write_file(unsigned file, unsigned flags)
 		len = len < sizeof(buf) ? len : sizeof(buf) & ~4095ull;
 	}
 	memset(buf, below(256), len);
-	ck_assert(done(fx_write(&fx, inos[file], at, buf, len, flags), (int64_t)len));
+	int64_t r = fx_write(&fx, inos[file], at, buf, len, flags);
+	/* Less where there is no more room. */
+	ck_assert((tight && r > 0 && (uint64_t)r < len) || done(r, (int64_t)len));
 }
 
 static void truncate_file(unsigned file)
