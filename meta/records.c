@@ -15,34 +15,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "meta/records.h"
+#include "meta/records_internal.h"
 
 #define NSEC_PER_SEC 1000000000u
-#define VALID(condition)                 \
-	do {                             \
-		if (!(condition))        \
-			return -EBADMSG; \
-	} while (0)
 
 const uint8_t whiteout_value[WHITEOUT_LEN] = { REC_WHITEOUT };
-
-/* Whether the value has the type and at least the fixed part. */
-static bool head_is(const void *data, size_t len, uint8_t type, size_t fixed)
-{
-	const struct disk_head *head = data;
-
-	return len >= fixed && head->type == type && head->version == REC_VERSION;
-}
-
-/* Zeroes the fixed part, so that reserved bytes are zero, and puts type and version. */
-static void head_put(void *buf, uint8_t type, size_t fixed)
-{
-	struct disk_head *head = buf;
-
-	memset(buf, 0, fixed);
-	head->type = type;
-	head->version = REC_VERSION;
-}
 
 static struct rec_time time_get(const struct disk_time *d)
 {
@@ -58,13 +35,6 @@ static void time_put(struct disk_time *d, struct rec_time t)
 static bool time_valid(struct rec_time t)
 {
 	return t.nsec < NSEC_PER_SEC;
-}
-
-/* memcpy() may not be given NULL, not even for no bytes. */
-static void copy_bytes(void *to, const void *from, size_t len)
-{
-	if (len)
-		memcpy(to, from, len);
 }
 
 /* ---- ns: inode ---- */
@@ -876,49 +846,6 @@ size_t counters_rec_encode(const struct counters_rec *rec, void *buf)
 size_t counters_rec_encode_operand(const struct counters_rec *rec, void *buf)
 {
 	return counters_put(rec, REC_COUNTERS_OPERAND, buf);
-}
-
-_Static_assert(sizeof(struct tenant_limits) == DISK_TENANT_LIMITS * sizeof(uint64_t),
-	       "limits are nine numbers");
-
-int tenant_rec_validate(const struct tenant_rec *rec)
-{
-	VALID(rec->flags == 0);
-	return object_name_validate(rec->name, rec->name_len);
-}
-
-int tenant_rec_decode(const void *data, size_t len, struct tenant_rec *out)
-{
-	const struct disk_tenant *d = data;
-	uint64_t limits[DISK_TENANT_LIMITS];
-
-	VALID(head_is(data, len, REC_TENANT, sizeof(*d)));
-	VALID(len == sizeof(*d) + d->name_len);
-	for (unsigned i = 0; i < DISK_TENANT_LIMITS; i++)
-		limits[i] = get_le64((const uint8_t *)d->limits + i * sizeof(le64_t));
-	*out = (struct tenant_rec){
-		.flags = get_le16(&d->flags),
-		.name_len = d->name_len,
-		.name = (const char *)d->name,
-	};
-	memcpy(&out->limits, limits, sizeof(limits));
-	return tenant_rec_validate(out);
-}
-
-size_t tenant_rec_encode(const struct tenant_rec *rec, void *buf)
-{
-	struct disk_tenant *d = buf;
-	uint64_t limits[DISK_TENANT_LIMITS];
-
-	assert(tenant_rec_validate(rec) == 0);
-	head_put(buf, REC_TENANT, sizeof(*d));
-	put_le16(&d->flags, rec->flags);
-	memcpy(limits, &rec->limits, sizeof(limits));
-	for (unsigned i = 0; i < DISK_TENANT_LIMITS; i++)
-		put_le64((uint8_t *)d->limits + i * sizeof(le64_t), limits[i]);
-	d->name_len = rec->name_len;
-	memcpy(d->name, rec->name, rec->name_len);
-	return sizeof(*d) + rec->name_len;
 }
 
 #define ERRNO_MAX 4095

@@ -426,14 +426,43 @@ struct tenant_limits {
 	uint64_t read_iops, write_iops, read_bytes_per_s, write_bytes_per_s;
 };
 
+#define TENANT_OWNERS_MAX DISK_TENANT_OWNERS
+
+enum tenant_claim {
+	TENANT_CLAIM_UNSAID,
+	TENANT_CLAIM_RESERVED = DISK_TENANT_CLAIM_RESERVED,
+	TENANT_CLAIM_THIN = DISK_TENANT_CLAIM_THIN,
+};
+
+enum tenant_compression {
+	TENANT_COMPRESSION_UNSAID,
+	TENANT_COMPRESSION_OFF = DISK_TENANT_COMPRESSION_OFF,
+	TENANT_COMPRESSION_LZ4 = DISK_TENANT_COMPRESSION_LZ4,
+};
+
+/* What an administrator decides about a tenant. */
+struct tenant_settings {
+	struct tenant_limits limits;
+	uint64_t soft_blocks;         /* 0: none */
+	uint32_t grace_s;             /* how long use may be above the soft limit; with one at least 1 */
+	uint64_t default_size_blocks; /* of new subvolumes, as the following; 0: none */
+	uint64_t default_inodes;
+	uint8_t default_claim;        /* enum tenant_claim */
+	uint8_t default_compression;  /* enum tenant_compression */
+	uint8_t uid_count, gid_count; /* at most TENANT_OWNERS_MAX */
+	uint32_t uids[TENANT_OWNERS_MAX], gids[TENANT_OWNERS_MAX]; /* who may administer its subvolumes */
+};
+
 struct tenant_rec {
 	uint16_t flags; /* none yet */
 	uint8_t name_len;
-	struct tenant_limits limits;
+	struct tenant_settings set;
+	int64_t soft_since_ns; /* when use passed the soft limit; 0: it is not above */
+	int64_t created_ns;    /* 0: not known */
 	const char *name;
 };
 
-#define TENANT_REC_MAX (sizeof(struct disk_tenant) + NAME_BYTES_MAX)
+#define TENANT_REC_MAX (sizeof(struct disk_tenant) + NAME_BYTES_MAX + 2 * TENANT_OWNERS_MAX * sizeof(le32_t))
 
 int tenant_rec_decode(const void *data, size_t len, struct tenant_rec *out);
 int tenant_rec_validate(const struct tenant_rec *rec);

@@ -330,6 +330,13 @@ struct disk_counters {
 DISK_CHECK(disk_counters, 104);
 
 #define DISK_TENANT_LIMITS 9
+#define DISK_TENANT_OWNERS 32 /* uids, and as many gids */
+
+/* Of what a new subvolume gets that says nothing itself. */
+#define DISK_TENANT_CLAIM_RESERVED 1
+#define DISK_TENANT_CLAIM_THIN 2
+#define DISK_TENANT_COMPRESSION_OFF 1
+#define DISK_TENANT_COMPRESSION_LZ4 2
 
 struct disk_tenant {
 	uint8_t type;
@@ -337,11 +344,25 @@ struct disk_tenant {
 	le16_t flags;
 	le32_t reserved;
 	le64_t limits[DISK_TENANT_LIMITS];
-	uint8_t reserved2[64];
+	le64_t soft_blocks;
+	le64_t soft_since_ns; /* signed */
+	le64_t default_size_blocks;
+	le64_t default_inodes;
+	le64_t created_ns; /* signed */
+	le32_t grace_s;
+	uint8_t default_claim;
+	uint8_t default_compression;
+	uint8_t uid_count;
+	uint8_t gid_count;
+	uint8_t reserved2[16];
 	uint8_t name_len;
 	uint8_t name[];
+	/* then le32_t uids[uid_count], gids[gid_count] */
 } DISK;
 DISK_CHECK(disk_tenant, 145);
+DISK_CHECK_AT(disk_tenant, soft_blocks, 80);
+DISK_CHECK_AT(disk_tenant, grace_s, 120);
+DISK_CHECK_AT(disk_tenant, name_len, 144);
 
 struct disk_result {
 	uint8_t type;

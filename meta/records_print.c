@@ -253,20 +253,41 @@ void counters_rec_print(FILE *f, const struct counters_rec *rec)
 		rec->inodes_born, rec->unwritten);
 }
 
+static void owners_print(FILE *f, const char *what, const uint32_t *ids, unsigned count)
+{
+	for (unsigned i = 0; i < count && i < TENANT_OWNERS_MAX; i++)
+		fprintf(f, " owner-%s %" PRIu32, what, ids[i]);
+}
+
 void tenant_rec_print(FILE *f, const struct tenant_rec *rec)
 {
 	static const char *const names[] = {
 		"used-blocks", "provisioned-blocks", "inodes", "subvolumes", "snapshots",
 		"read-iops", "write-iops", "read-bytes/s", "write-bytes/s",
 	};
+	const struct tenant_settings *set = &rec->set;
 	uint64_t limits[DISK_TENANT_LIMITS];
 
 	_Static_assert(COUNT(names) == DISK_TENANT_LIMITS, "a name for each limit");
-	memcpy(limits, &rec->limits, sizeof(limits));
+	memcpy(limits, &set->limits, sizeof(limits));
 	name_print(f, rec->name, rec->name_len);
 	for (unsigned i = 0; i < DISK_TENANT_LIMITS; i++)
 		if (limits[i])
 			fprintf(f, " %s %" PRIu64, names[i], limits[i]);
+	if (set->soft_blocks)
+		fprintf(f, " soft-blocks %" PRIu64 " grace-s %" PRIu32, set->soft_blocks, set->grace_s);
+	if (rec->soft_since_ns)
+		fprintf(f, " above-since %" PRId64, rec->soft_since_ns);
+	if (set->default_size_blocks)
+		fprintf(f, " default-size %" PRIu64 " blocks", set->default_size_blocks);
+	if (set->default_inodes)
+		fprintf(f, " default-inodes %" PRIu64, set->default_inodes);
+	if (set->default_claim)
+		fputs(set->default_claim == TENANT_CLAIM_THIN ? " default thin" : " default reserved", f);
+	if (set->default_compression)
+		fputs(set->default_compression == TENANT_COMPRESSION_LZ4 ? " default lz4" : " default uncompressed", f);
+	owners_print(f, "uid", set->uids, set->uid_count);
+	owners_print(f, "gid", set->gids, set->gid_count);
 }
 
 void result_rec_print(FILE *f, const struct result_rec *rec)

@@ -258,7 +258,9 @@ static size_t seed_sys(unsigned kind, uint8_t *buf)
 	const struct node_rec node = { .state = NODE_SNAPSHOT, .tenant = 1, .subvol = 1,
 				       .first_ino = 2, .view = 1, .name = "daily", .name_len = 5 };
 	const struct counters_rec counters = { .born = -1, .meta = 3 };
-	const struct tenant_rec tenant = { .name = "default", .name_len = 7 };
+	const struct tenant_rec tenant = { .name = "default", .name_len = 7, .soft_since_ns = 1,
+					   .set = { .limits = { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, .soft_blocks = 1, .grace_s = 1,
+						    .uid_count = 2, .gid_count = 1, .uids = { 1, 2 }, .gids = { 3 } } };
 	const struct result_rec result = { .error = -2, .unique = 5, .reply = "ok", .length = 2 };
 
 	switch (kind) {

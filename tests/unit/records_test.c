@@ -477,12 +477,64 @@ END_TEST
 
 START_TEST(tenant_comes_back)
 {
-	const struct tenant_rec rec = { .limits = { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, .name = "t", .name_len = 1 };
-	ROUND_TRIP(tenant, rec, 145 + 1);
+	const struct tenant_rec rec = {
+		.set = { .limits = { 1, 2, 3, 4, 5, 6, 7, 8, 9 }, .soft_blocks = 10, .grace_s = 11, .default_size_blocks = 12,
+			 .default_inodes = 13, .default_claim = TENANT_CLAIM_THIN, .default_compression = TENANT_COMPRESSION_LZ4,
+			 .uid_count = 2, .gid_count = 1, .uids = { 1000, 0 }, .gids = { UINT32_MAX - 1 } },
+		.soft_since_ns = 14, .created_ns = -15, .name = "t", .name_len = 1,
+	};
+	ROUND_TRIP(tenant, rec, 145 + 1 + 3 * 4);
 
-	ck_assert_mem_eq(&out.limits, &rec.limits, sizeof(rec.limits));
+	ck_assert_mem_eq(&out.set.limits, &rec.set.limits, sizeof(rec.set.limits));
+	ck_assert_uint_eq(out.set.soft_blocks, 10);
+	ck_assert_uint_eq(out.set.grace_s, 11);
+	ck_assert_uint_eq(out.set.default_size_blocks, 12);
+	ck_assert_uint_eq(out.set.default_inodes, 13);
+	ck_assert_uint_eq(out.set.default_claim, TENANT_CLAIM_THIN);
+	ck_assert_uint_eq(out.set.default_compression, TENANT_COMPRESSION_LZ4);
+	ck_assert_uint_eq(out.set.uid_count, 2);
+	ck_assert_uint_eq(out.set.gid_count, 1);
+	ck_assert_uint_eq(out.set.uids[0], 1000);
+	ck_assert_uint_eq(out.set.uids[1], 0);
+	ck_assert_uint_eq(out.set.gids[0], UINT32_MAX - 1);
+	ck_assert_int_eq(out.soft_since_ns, 14);
+	ck_assert_int_eq(out.created_ns, -15);
+	ck_assert_mem_eq(out.name, "t", 1);
 	REFUSED(tenant, rec, r->flags = 1);
+	REFUSED(tenant, rec, r->set.grace_s = 0);
+	REFUSED(tenant, rec, r->set.default_claim = 3);
+	REFUSED(tenant, rec, r->set.default_compression = 3);
+	REFUSED(tenant, rec, r->set.uid_count = 33);
+	REFUSED(tenant, rec, r->set.gid_count = 33);
+	REFUSED(tenant, rec, r->set.uids[1] = UINT32_MAX);
+	REFUSED(tenant, rec, r->set.soft_blocks = UINT64_MAX / 4096);
+	REFUSED(tenant, rec, r->set.limits.used_blocks = UINT64_MAX);
+	/* Counts that promise more owners than there are bytes, or than there may be. */
+	buf[126]++;
+	ck_assert_int_eq(tenant_rec_decode(buf, len, &out), -EBADMSG);
+	buf[126] = 255;
+	ck_assert_int_eq(tenant_rec_decode(buf, len, &out), -EBADMSG);
 	ck_assert_ptr_nonnull(strstr(PRINTED(tenant_rec_print(f, &rec)), "write-bytes/s 9"));
+}
+END_TEST
+
+/* As mkfs wrote it before there were owners and soft limits: zeros where they are now. */
+START_TEST(plain_tenant_is_read)
+{
+	uint8_t buf[145 + 7] = { 'E', 1 };
+	struct tenant_rec out;
+
+	buf[8] = 5;
+	buf[144] = 7;
+	memcpy(buf + 145, "default", 7);
+	ck_assert_int_eq(tenant_rec_decode(buf, sizeof(buf), &out), 0);
+	ck_assert_uint_eq(out.set.limits.used_blocks, 5);
+	ck_assert_uint_eq(out.set.soft_blocks, 0);
+	ck_assert_uint_eq(out.set.uid_count + out.set.gid_count, 0);
+	ck_assert_mem_eq(out.name, "default", 7);
+	/* Nine numbers as large as a limit of bytes/s may be. */
+	memset(buf + 8 + 5 * 8, 0xff, 4 * 8);
+	ck_assert_int_eq(tenant_rec_decode(buf, sizeof(buf), &out), 0);
 }
 END_TEST
 
@@ -696,7 +748,9 @@ static size_t value_of_counters(void *v)
 
 static size_t value_of_tenant(void *v)
 {
-	return tenant_rec_encode(&(struct tenant_rec){ .name = "t", .name_len = 1, .limits = { 1, 0, 3, 0, 0, 0, 0, 0, 0 } }, v);
+	return tenant_rec_encode(&(struct tenant_rec){ .name = "t", .name_len = 1, .soft_since_ns = 5,
+						       .set = { .limits = { 1, 0, 3, 0, 0, 0, 0, 0, 0 }, .soft_blocks = 7,
+								.grace_s = 8, .uid_count = 1, .uids = { 9 } } }, v);
 }
 
 static size_t value_of_result(void *v)
@@ -729,7 +783,7 @@ static const struct printed printed[] = {
 	  " group 13 sweep at map 15 16 created 1970-01-01T00:00:00.000000000Z" },
 	{ REC_FAMILY_SYS, key_of_counters, value_of_counters,
 	  "counters of tree 1 node 3: born 1 referenced -2 meta 3 inodes 4 meta-born 5 inodes-born 6 unwritten 7" },
-	{ REC_FAMILY_SYS, key_of_tenant, value_of_tenant, "tenant 6: \"t\" used-blocks 1 inodes 3" },
+	{ REC_FAMILY_SYS, key_of_tenant, value_of_tenant, "tenant 6: \"t\" used-blocks 1 inodes 3 soft-blocks 7 grace-s 8 above-since 5 owner-uid 9" },
 	{ REC_FAMILY_SYS, key_of_tenant_name, value_of_tenant_name, "tenant \"t\": is 6" },
 	{ REC_FAMILY_SYS, key_of_result, value_of_result,
 	  "result of session 7 slot 8: request 9 sequence 0x12 error -17 reply 1 72" },
@@ -780,7 +834,7 @@ int main(void)
 			size_comes_back, size_with_inline_data, dirent_comes_back,
 			small_records_come_back, map_comes_back, map_at_its_limits, map_refuses,
 			map_finds_and_counts, space_spans, pool_comes_back, subvol_comes_back,
-			node_comes_back, counters_come_back, tenant_comes_back, result_comes_back,
+			node_comes_back, counters_come_back, tenant_comes_back, plain_tenant_is_read, result_comes_back,
 			indexes_and_trees, keys_come_back, keys_sort_newest_first, entries_print,
 			each_kind_prints, cookies, NULL);
 }
