@@ -19,6 +19,7 @@
 #include "meta/admin.h"
 #include "meta/data.h"
 #include "meta/sysrec.h"
+#include "meta/tenant.h"
 
 #define BYTES_PER_INODE 16384u
 #define INODES_MIN 1024u
@@ -64,6 +65,15 @@ const char *admin_size(uint64_t blocks, char *buf)
 
 /* ---- room in the pool ---- */
 
+/* For who must not see what others have. */
+static int refuse_room(int64_t blocks, const struct refusal *ref)
+{
+	char want[ADMIN_SIZE_TEXT];
+
+	return admin_refuse(ref, -ENOSPC, "the pool cannot promise %s more; take a smaller size, or ask its administrator",
+			    admin_size((uint64_t)blocks, want));
+}
+
 /* Claim blocks; what is given back, or a pool that is not full, is never refused. */
 int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
 {
@@ -76,6 +86,8 @@ int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
 	if (blocks <= 0 || reserved + loose <= capacity)
 		return 0;
 	atomic_fetch_sub(&pool->reserved_blocks, (uint64_t)blocks);
+	if (tenant_is_scoped())
+		return refuse_room(blocks, ref);
 	room = capacity - loose - (reserved - blocks);
 	admin_size((uint64_t)(room > 0 ? room : 0), left);
 	return admin_refuse(ref, -ENOSPC,
@@ -111,6 +123,8 @@ static int check_overcommit(struct pool *pool, uint64_t more, const struct refus
 		return admin_failed(ref, r);
 	if (sum <= limit && more <= limit - sum)
 		return 0;
+	if (tenant_is_scoped())
+		return refuse_room((int64_t)more, ref);
 	return admin_refuse(ref, -ENOSPC,
 		      "%s more cannot be promised: subvolumes have %s of the %s that %u percent of the pool allow; %s would work",
 		      admin_size(more, want), admin_size(sum, have), admin_size(limit, most), pool->rec.overcommit_percent,
@@ -180,7 +194,10 @@ int admin_check_name(struct pool *pool, const char *name, const struct refusal *
 			      "with '.' or '-'", name);
 	r = sysrec_subvol_id(pool->db, name, &id);
 	if (!r)
-		return admin_refuse(ref, -EEXIST, "there is a subvolume %s already; take another name, or resize or delete that one", name);
+		return admin_refuse(ref, -EEXIST,
+				    tenant_is_scoped() ? "the name %s is taken; take another one"
+						       : "there is a subvolume %s already; take another name, or resize or delete that one",
+				    name);
 	return r == -ENOENT ? 0 : admin_failed(ref, r);
 }
 
@@ -211,6 +228,8 @@ int admin_find(struct pool *pool, const char *name, struct found *out, const str
 		r = sysrec_subvol(pool->db, out->id, &out->rec, out->name);
 	if (!r)
 		r = sysrec_counters(pool->db, out->rec.tree, out->rec.node, &out->counters);
+	if (!r && !tenant_is_seen(pool, out->rec.tenant))
+		r = -ENOENT;
 	if (r == -ENOENT)
 		return admin_refuse(ref, r, "there is no subvolume %s; nvfs subvolume list %s shows them", name, pool->label.name);
 	if (r)

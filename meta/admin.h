@@ -52,7 +52,7 @@ struct found {
 	struct subvol *open; /* or NULL */
 };
 
-/* A subvolume by its name: 0, -ENOENT, -EIO. */
+/* A subvolume by its name: 0, -ENOENT (also for one that the calling thread must not see: tenant_act_as()), -EIO. */
 int admin_find(struct pool *pool, const char *name, struct found *out, const struct refusal *ref);
 
 #endif

@@ -12,7 +12,7 @@
 
 /* A node of a tree, with what its counters should be. */
 struct check_node {
-	uint32_t tree, id, parent, subvol;
+	uint32_t tree, id, parent, subvol, tenant;
 	uint8_t state;
 	bool named; /* a subvolume's live node */
 	uint64_t first_ino;

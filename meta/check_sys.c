@@ -69,6 +69,7 @@ static int load_node(struct check *c, const struct sys_key *key, const void *val
 	n->id = key->node;
 	n->parent = rec.parent;
 	n->subvol = rec.subvol;
+	n->tenant = rec.tenant;
 	n->state = rec.state;
 	n->first_ino = rec.first_ino;
 	return 0;
@@ -219,6 +220,10 @@ static void check_node(struct check *c, struct check_node *n)
 		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": a snapshot of no subvolume", n->tree,
 			    n->id);
 	}
+	/* Those of a live node are found with its subvolume; of one to be swept it may be deleted. */
+	if ((n->state == NODE_SNAPSHOT || n->state == NODE_INTERIOR) && !check_tenant_find(c, n->tenant))
+		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": its tenant %" PRIu32 " is not there", n->tree, n->id,
+			    n->tenant);
 	if (c->has_pool && n->id >= c->pool.next_node)
 		check_found(c, false, "node %" PRIu32 " is newer than the pool's next", n->id);
 }
@@ -246,7 +251,7 @@ static void check_subvol(struct check *c, const struct check_subvol *s)
 {
 	const struct check_node *n = check_node_find(c, s->tree, s->node);
 
-	if (!check_tenant_find(c, s->tenant))
+	if (!check_tenant_find(c, s->tenant) && !(s->flags & SUBVOL_DELETING))
 		check_found(c, false, "subvolume %s: its tenant %" PRIu32 " is not there", s->name,
 			    s->tenant);
 	if (c->has_pool && s->id >= c->pool.next_subvol)

@@ -454,6 +454,7 @@ static void pool_free(struct pool *pool, bool clean)
 		return;
 	discarder_stop(pool->discarder);
 	sweeper_stop(pool->sweeper);
+	tenants_stop(pool);
 	if (pool->committer)
 		committer_stop(pool->committer);
 	workers_destroy(pool->workers);
@@ -474,6 +475,7 @@ static void pool_free(struct pool *pool, bool clean)
 		munmap(pool->own_area, pool->own_area_bytes);
 	pthread_mutex_destroy(&pool->admin_lock);
 	pthread_mutex_destroy(&pool->numbers_lock);
+	pthread_mutex_destroy(&pool->owners_lock);
 	for (unsigned i = 0; pool->shared && i < pool->options.reactors; i++)
 		shared_destroy(pool->shared[i]);
 	free(pool->shared);
@@ -529,6 +531,8 @@ static int start_parts(struct pool *pool, const struct label *labels)
 		r = sweeper_start(pool, &pool->sweeper);
 	if (!r)
 		r = discarder_start(pool, &pool->discarder);
+	if (!r)
+		tenants_start(pool);
 	return r;
 }
 
@@ -545,6 +549,7 @@ int pool_open(struct device **devices, unsigned device_count, const struct pool_
 		return -EINVAL;
 	pthread_mutex_init(&pool->admin_lock, NULL);
 	pthread_mutex_init(&pool->numbers_lock, NULL);
+	pthread_mutex_init(&pool->owners_lock, NULL);
 	r = take_options(pool, opts);
 	if (!r)
 		r = find_members(pool, devices, device_count, labels);
@@ -572,6 +577,7 @@ int pool_close(struct pool *pool)
 	int r = 0;
 
 	sweeper_stop(take_ptr(pool->sweeper));
+	tenants_stop(pool);
 	if (!pool->options.read_only)
 		r = pool_commit_wait(pool);
 	pool_free(pool, !pool->options.read_only && !r);

@@ -23,6 +23,7 @@ struct discarder;
 struct sweeper;
 struct tree_numbers;
 struct pool_tenant;
+struct tenant_notes;
 struct shared;
 
 /* What the parts of meta/ share of a pool. Each field names what protects it. */
@@ -64,7 +65,10 @@ struct pool {
 
 	pthread_mutex_t numbers_lock;   /* leaf; protects numbers: next inode number of each tree in use */
 	struct tree_numbers *numbers;
-	struct pool_tenant *tenants;    /* the list is constant while the pool is open; use is atomic */
+	struct pool_tenant *_Atomic tenants; /* walked without a lock; changed under admin_lock and owners_lock: tenant.h */
+	struct pool_tenant *tenants_gone; /* admin_lock: deleted ones, which somebody may still look at */
+	struct tenant_notes *tenant_notes; /* thread-safe */
+	pthread_mutex_t owners_lock;    /* leaf; protects who owns a tenant */
 };
 
 /*

@@ -84,6 +84,8 @@ static int source_find(struct pool *pool, const struct snapshot_name *name, stru
 
 	if (!r)
 		r = find_snapshot(pool, &s->nodes, name, &s->node, &s->subvol, s->subvol_name);
+	if (!r && !tenant_is_seen(pool, s->node->rec.tenant))
+		r = 1;
 	if (r > 0)
 		return admin_refuse(ref, -ENOENT, "there is no snapshot %s@%s; nvfs snapshot list %s shows them", name->subvol,
 				    name->snapshot, pool->label.name);
@@ -210,6 +212,9 @@ static int make_loose(struct pool *pool, const struct found *f, const struct cou
 		*loose = blocks;
 		return 0;
 	}
+	if (tenant_is_scoped())
+		return admin_refuse(ref, -ENOSPC, "%s: the pool has no room for %s of subvolume %s beside its claim; delete snapshots, or make "
+				    "the subvolume smaller or thin", what, admin_size((uint64_t)blocks, want), f->name);
 	pool_stats(pool, &stats);
 	return admin_refuse(ref, -ENOSPC,
 			    "%s: %s of subvolume %s would be held beside its claim, and the pool has room for %s; delete snapshots or "
@@ -354,6 +359,22 @@ static int check_group(const struct snapshot_name *names, unsigned count, const 
 	return 0;
 }
 
+/* Each tenant of the group has its limit. */
+static int check_tenants(struct pool *pool, const struct switching *s, unsigned n, const struct refusal *ref)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < n && !r; i++) {
+		const struct pool_tenant *t = tenant_find(pool, s[i].f.rec.tenant);
+		uint64_t same = 0;
+
+		for (unsigned j = 0; j < n; j++)
+			same += s[j].f.rec.tenant == s[i].f.rec.tenant;
+		r = t ? tenant_may_snapshot(t, same, ref) : 0;
+	}
+	return r;
+}
+
 static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, const struct nodes *nodes, const struct refusal *ref)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
@@ -405,7 +426,11 @@ int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsign
 	for (unsigned i = 0; i < n && !r; i++)
 		r = begin_snapshot(pool, &names[i], &nodes, &s[i], &ref);
 	if (!r)
+		r = check_tenants(pool, s, n, &ref);
+	if (!r)
 		r = write_snapshots(pool, s, n, &nodes, &ref);
+	for (unsigned i = 0; i < n && !r; i++)
+		tenant_count_snapshots(tenant_find(pool, s[i].f.rec.tenant), 1);
 	switching_end(pool, s, n);
 	return r;
 }
@@ -443,6 +468,7 @@ int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *w
 		r = pool_commit_wait(pool);
 	if (r)
 		return admin_failed(&ref, r);
+	tenant_count_snapshots(tenant_find(pool, rec.tenant), -1);
 	/* With children the sweep gives back what becomes nobody's. */
 	if (!s.node->children)
 		tenant_force(tenant_find(pool, rec.tenant), -(counters.born + counters.meta_born), -counters.inodes_born);
@@ -607,6 +633,7 @@ static int clone_claimed(struct pool *pool, const struct source *s, const char *
 		return admin_failed(ref, r);
 	pool->rec = *pr;
 	atomic_fetch_add(&pool->subvol_count, 1);
+	tenant_count_subvolumes(tenant_find(pool, rec->tenant), 1, (int64_t)rec->size_blocks);
 	return 0;
 }
 
@@ -683,6 +710,7 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 	cleanup(source_cleanup) struct source s = { 0 };
 	const struct refusal ref = { why, why_len };
 	struct subvol_rec rec;
+	const struct pool_tenant *tenant;
 	bool reserved;
 	int r = writable(pool, &ref);
 
@@ -692,6 +720,9 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 		r = from->snapshot ? source_find(pool, from, &s, &ref) : source_volume(pool, from->subvol, &s, &ref);
 	if (!r)
 		r = clone_rec(pool, &s, opts, &rec, &ref);
+	tenant = r ? NULL : tenant_find(pool, rec.tenant);
+	if (tenant)
+		r = tenant_may_provision(tenant, 1, rec.size_blocks, &ref);
 	if (r)
 		return r;
 	reserved = rec.flags & SUBVOL_RESERVED;
@@ -770,7 +801,7 @@ static int collect_infos(struct pool *pool, struct snapshot_info **out, size_t *
 	if (!*out)
 		return r ? r : -ENOMEM;
 	for (size_t i = 0; i < nodes.count && !r; i++)
-		if (nodes.v[i].rec.state == NODE_SNAPSHOT)
+		if (nodes.v[i].rec.state == NODE_SNAPSHOT && tenant_is_seen(pool, nodes.v[i].rec.tenant))
 			r = fill_info(pool, &nodes.v[i], &(*out)[(*count)++]);
 	return r;
 }

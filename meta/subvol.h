@@ -20,16 +20,19 @@ struct subvol;
 #define SUBVOL_NAME_MAX 255
 
 struct subvol_options {
-	uint64_t size_bytes;    /* rounded up to blocks; required */
-	uint64_t inodes_max;    /* at most pool_stats.inodes_max (else -EINVAL); 0: one for each 16 KiB of size, at least 1024, or that */
-	bool thin;
+	const char *tenant;     /* whose it is (-ENOENT); NULL: `default`, or the only one that the user of tenant_act_as() owns */
+	uint64_t size_bytes;    /* rounded up to blocks; 0: as the tenant has it, which is required then */
+	uint64_t inodes_max;    /* at most pool_stats.inodes_max (else -EINVAL); 0: the tenant's, or one for each 16 KiB of size, at least 1024, or that */
+	bool thin, reserved;    /* neither: the tenant's, or reserved */
 	uint8_t compression;    /* 0 off, 1 lz4 */
+	bool compression_given; /* off was said: else 0 is the tenant's */
 	uint32_t root_uid, root_gid, root_mode; /* of the root directory; mode 0 = 0755 */
 };
 
 struct subvol_info {
 	struct subvol_rec rec;  /* name, limits, flags, ids; its name leads into the next field: not to be copied */
 	char name[SUBVOL_NAME_MAX + 1];
+	char tenant[SUBVOL_NAME_MAX + 1]; /* name */
 	uint32_t id;
 	uint64_t used_blocks, used_inodes;
 	bool open;
@@ -37,7 +40,8 @@ struct subvol_info {
 
 /*
  * Administration: not on a reactor thread; they may sleep, are serialised by the pool and durable when they return.
- * Refusals put a sentence with the numbers and what would work into why (why_len bytes, may be NULL).
+ * Refusals put a sentence with the numbers and what would work into why (why_len bytes, may be NULL). For a thread that acts for
+ * somebody (tenant_act_as()) the subvolumes of other tenants are not there. The tenant's limits on subvolumes and their sizes are -EDQUOT.
  */
 int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len);
 int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len);

@@ -37,7 +37,7 @@ static void put_root(struct db *db, struct db_batch *batch, const struct subvol_
 	db_batch_put(db, batch, DB_NS, key, key_len, value, inode_rec_encode(&root, value));
 }
 
-static int write_new(struct pool *pool, const char *name, const struct subvol_options *opts, uint64_t blocks)
+static int write_new(struct pool *pool, const char *name, const struct subvol_options *opts, uint64_t blocks, struct pool_tenant *tenant)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct pool_rec pr = pool->rec;
@@ -50,7 +50,7 @@ static int write_new(struct pool *pool, const char *name, const struct subvol_op
 		.name_len = (uint8_t)strlen(name),
 		.tree = pr.next_tree++,
 		.node = node,
-		.tenant = NVFS_TENANT_DEFAULT,
+		.tenant = tenant->id,
 		.incarnation = node,
 		.size_blocks = blocks,
 		.inodes_max = opts->inodes_max ? opts->inodes_max : admin_default_inodes(pool, blocks),
@@ -81,35 +81,34 @@ static int write_new(struct pool *pool, const char *name, const struct subvol_op
 		return r;
 	pool->rec = pr;
 	atomic_fetch_add(&pool->subvol_count, 1);
+	tenant_count_subvolumes(tenant, 1, (int64_t)blocks);
 	return 0;
 }
 
 /* The root directory is the first inode; taken before the record is written, like the room for data. */
-static int take_root(struct pool *pool, const struct refusal *ref)
+static int take_root(struct pool_tenant *tenant, const struct refusal *ref)
 {
-	struct pool_tenant *tenant = tenant_find(pool, NVFS_TENANT_DEFAULT);
-
-	if (!tenant)
-		return admin_refuse(ref, -EBADMSG, "the record of the tenant is missing; fsck.nvfs says more");
-	if (tenant_charge(tenant, 0, 1))
-		return admin_refuse(ref, -EDQUOT, "all %" PRIu64 " inodes that the tenant may have are in use; delete some first",
-			      tenant->limits.inodes);
-	return 0;
+	if (!tenant_charge(tenant, 0, 1))
+		return 0;
+	return admin_refuse(ref, -EDQUOT, "all %" PRIu64 " inodes that the tenant may have are in use; delete some first",
+		      atomic_load(&tenant->limits.inodes));
 }
 
 static int create_checked(struct pool *pool, const char *name, const struct subvol_options *opts, uint64_t blocks,
-			  const struct refusal *ref)
+			  struct pool_tenant *tenant, const struct refusal *ref)
 {
-	int r = admin_take_room(pool, !opts->thin, (int64_t)blocks, ref);
+	int r = tenant_may_provision(tenant, 1, blocks, ref);
 
+	if (!r)
+		r = admin_take_room(pool, !opts->thin, (int64_t)blocks, ref);
 	if (r)
 		return r;
-	r = take_root(pool, ref);
+	r = take_root(tenant, ref);
 	if (!r) {
-		r = write_new(pool, name, opts, blocks);
+		r = write_new(pool, name, opts, blocks, tenant);
 		if (!r)
 			return 0;
-		tenant_charge(tenant_find(pool, NVFS_TENANT_DEFAULT), 0, -1);
+		tenant_charge(tenant, 0, -1);
 		admin_failed(ref, r);
 	}
 	if (!opts->thin)
@@ -117,21 +116,60 @@ static int create_checked(struct pool *pool, const char *name, const struct subv
 	return r;
 }
 
-int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len)
+/* Whose it becomes; NULL after a refusal. */
+static struct pool_tenant *choose_tenant(struct pool *pool, const char *name, const struct refusal *ref)
+{
+	struct pool_tenant *t = name                 ? tenant_find_name(pool, name)
+				: tenant_is_scoped() ? tenant_only_seen(pool)
+						     : tenant_find(pool, NVFS_TENANT_DEFAULT);
+
+	if (t && tenant_is_seen(pool, t->id))
+		return t;
+	if (name)
+		admin_refuse(ref, -ENOENT, "there is no tenant %.255s; nvfs tenant list %s shows them", name, pool_name(pool));
+	else if (tenant_is_scoped())
+		admin_refuse(ref, -EINVAL, "you own several tenants: say whose it becomes with --tenant; nvfs tenant list %s shows them", pool_name(pool));
+	else
+		admin_refuse(ref, -EBADMSG, "the record of the tenant is missing; fsck.nvfs says more");
+	return NULL;
+}
+
+/* What was not said, as the tenant has it. */
+static void take_defaults(struct subvol_options *opts, const struct tenant_settings *set)
+{
+	if (!opts->size_bytes)
+		opts->size_bytes = set->default_size_blocks * NVFS_BLOCK_SIZE;
+	if (!opts->inodes_max)
+		opts->inodes_max = set->default_inodes;
+	if (!opts->reserved && set->default_claim == TENANT_CLAIM_THIN)
+		opts->thin = true;
+	if (!opts->compression && !opts->compression_given && set->default_compression == TENANT_COMPRESSION_LZ4)
+		opts->compression = COMPRESSION_LZ4;
+}
+
+int subvol_create(struct pool *pool, const char *name, const struct subvol_options *options, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	const struct refusal ref = { why, why_len };
-	const uint64_t blocks = admin_blocks(opts->size_bytes);
+	struct pool_tenant *tenant = choose_tenant(pool, options->tenant, &ref);
+	struct subvol_options opts = *options;
+	uint64_t blocks;
 	int r;
 
-	if (!blocks || opts->size_bytes > INT64_MAX)
+	if (!tenant)
+		return options->tenant ? -ENOENT : tenant_is_scoped() ? -EINVAL : -EBADMSG;
+	take_defaults(&opts, &tenant->set);
+	blocks = admin_blocks(opts.size_bytes);
+	if (!blocks || opts.size_bytes > INT64_MAX)
 		return admin_refuse(&ref, -EINVAL, "a subvolume needs a size");
-	if (opts->compression > COMPRESSION_LZ4)
+	if (opts.compression > COMPRESSION_LZ4)
 		return admin_refuse(&ref, -EINVAL, "compression is off or lz4");
+	if (opts.thin && opts.reserved)
+		return admin_refuse(&ref, -EINVAL, "a subvolume is thin or reserved, not both");
 	r = admin_check_name(pool, name, &ref);
 	if (!r)
-		r = admin_check_inodes(pool, opts->inodes_max, &ref);
-	return r ? r : create_checked(pool, name, opts, blocks, &ref);
+		r = admin_check_inodes(pool, opts.inodes_max, &ref);
+	return r ? r : create_checked(pool, name, &opts, blocks, tenant, &ref);
 }
 
 /* ---- delete ---- */
@@ -180,6 +218,7 @@ int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len
 	else
 		atomic_fetch_sub(&pool->loose_blocks, f.counters.born + f.counters.meta_born);
 	tenant_charge(tenant_find(pool, f.rec.tenant), -(f.counters.born + f.counters.meta_born), -f.counters.inodes_born);
+	tenant_count_subvolumes(tenant_find(pool, f.rec.tenant), -1, -(int64_t)f.rec.size_blocks);
 	atomic_fetch_sub(&pool->subvol_count, 1);
 	sweeper_kick(pool->sweeper);
 	return 0;
@@ -263,8 +302,11 @@ static int resize_found(struct pool *pool, struct found *f, struct limits *l, co
 	struct limits old = { .blocks = f->rec.size_blocks, .inodes = f->rec.inodes_max };
 	const int64_t more = (int64_t)(l->blocks - f->rec.size_blocks);
 	const bool reserved = f->rec.flags & SUBVOL_RESERVED;
-	int r = more > 0 ? admin_take_room(pool, reserved, more, ref) : 0;
+	struct pool_tenant *tenant = tenant_find(pool, f->rec.tenant);
+	int r = more > 0 && tenant ? tenant_may_provision(tenant, 0, (uint64_t)more, ref) : 0;
 
+	if (!r && more > 0)
+		r = admin_take_room(pool, reserved, more, ref);
 	if (r)
 		return r;
 	if (f->open)
@@ -279,6 +321,8 @@ static int resize_found(struct pool *pool, struct found *f, struct limits *l, co
 		admin_claim(pool, -more, ref);
 	if (!r && more < 0 && reserved)
 		admin_claim(pool, more, ref);
+	if (!r)
+		tenant_count_subvolumes(tenant, 0, more);
 	if (r == -EBUSY)
 		return refuse_shrink(ref, l);
 	return r ? admin_failed(ref, r) : 0;
@@ -308,12 +352,14 @@ int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint
 
 static void fill_info(struct pool *pool, const struct found *f, struct subvol_info *out)
 {
-	(void)pool;
+	const struct pool_tenant *tenant = tenant_find(pool, f->rec.tenant);
+
 	memset(out, 0, sizeof(*out));
 	out->rec = f->rec;
 	strcpy(out->name, f->name);
 	out->rec.name = out->name;
 	out->id = f->id;
+	strcpy(out->tenant, tenant ? tenant->name : "");
 	out->open = f->open != NULL;
 	out->used_blocks = (uint64_t)(f->counters.referenced + f->counters.meta);
 	out->used_inodes = (uint64_t)f->counters.inodes;
