@@ -142,6 +142,17 @@ static bool has_common(const struct nvfs_args *a, const char *name)
 	return false;
 }
 
+static void take_colour(void)
+{
+	for (unsigned i = 0; i < seen_count; i++)
+		if (!strcmp(seen[i].option->name, "color") && seen[i].text) {
+			struct nvfs_value v = {.text = seen[i].text};
+
+			parse_value(seen[i].option, &v);
+			colour_set(v.text);
+		}
+}
+
 /* An option that a command does not have must not seem to have been obeyed. */
 static void take_values(struct nvfs_args *a)
 {
@@ -157,6 +168,7 @@ static void take_values(struct nvfs_args *a)
 	a->yes = is_given("yes");
 	a->dry_run = is_given("dry-run");
 	a->wait = is_given("wait");
+	take_colour();
 }
 
 static unsigned own_index(const struct nvfs_args *a, const char *name)

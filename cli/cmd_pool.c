@@ -19,6 +19,24 @@ static void print_bytes(const char *what, uint64_t bytes)
 	printf("%-14s%s\n", what, size_text(bytes, text, sizeof(text)));
 }
 
+static void print_count(const char *what, uint64_t count, const char *hold, uint64_t bytes)
+{
+	char text[SIZE_TEXT_MAX];
+
+	printf("%-14s%llu, which %s %s\n", what, (unsigned long long)count, hold, size_text(bytes, text, sizeof(text)));
+}
+
+/* Sizes of all subvolumes, and how many of these are sure. */
+static void print_promises(const json_t *p)
+{
+	char promised[SIZE_TEXT_MAX], reserved[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+
+	printf("%-14s%s, of which %s reserved\n", "promised", size_text(json_u64(p, "promised_bytes"), promised, sizeof(promised)),
+	       size_text(json_u64(p, "reserved_bytes"), reserved, sizeof(reserved)));
+	printf("%-14s%llu %%: up to %s\n", "overcommit", (unsigned long long)json_u64(p, "overcommit_percent"),
+	       size_text(json_u64(p, "promise_limit_bytes"), limit, sizeof(limit)));
+}
+
 static void print_sessions(const json_t *sessions)
 {
 	const json_t *s;
@@ -41,8 +59,13 @@ static void print_pool(const json_t *reply)
 	json_array_foreach(json_object_get(p, "devices"), i, d)
 		printf("%-14s%s\n", i ? "" : "devices", json_string_value(d));
 	print_bytes("data", json_u64(p, "data_bytes"));
+	print_bytes("used", json_u64(p, "used_bytes"));
 	print_bytes("free", json_u64(p, "free_bytes"));
-	print_bytes("reserved", json_u64(p, "reserved_bytes"));
+	print_promises(p);
+	if (json_u64(p, "snapshots") || json_u64(p, "snapshot_bytes"))
+		print_count("snapshots", json_u64(p, "snapshots"), "hold", json_u64(p, "snapshot_bytes"));
+	if (json_u64(p, "sweeps"))
+		print_count("deleted", json_u64(p, "sweeps"), "still hold", json_u64(p, "sweeping_bytes"));
 	print_bytes("metadata", json_u64(p, "meta_bytes"));
 	print_bytes("metadata free", json_u64(p, "meta_free_bytes"));
 	printf("%-14s%llu in all\n", "inodes", (unsigned long long)json_u64(p, "inodes"));
@@ -68,6 +91,22 @@ static int cmd_pool_show(const struct nvfs_args *a)
 	} else {
 		print_pool(reply);
 	}
+	json_decref(reply);
+	return EXIT_OK;
+}
+
+static int cmd_pool_set(const struct nvfs_args *a)
+{
+	json_t *reply;
+
+	if (!arg_given(a, "overcommit"))
+		die(EXIT_USAGE, "say what to change: --overcommit 150");
+	reply = nvfs_call(a->words[0], "pool.set", NULL,
+			  json_pack("{s:I}", "overcommit_percent", (json_int_t)arg_number(a, "overcommit")));
+	if (a->json)
+		print_json(json_object_get(reply, "pool"));
+	else
+		print_promises(json_object_get(reply, "pool"));
 	json_decref(reply);
 	return EXIT_OK;
 }
@@ -196,6 +235,11 @@ static const struct nvfs_option stop_options[] = {
 	{.name = NULL},
 };
 
+static const struct nvfs_option set_options[] = {
+	{"overcommit", OPTION_NUMBER, "PERCENT", "what thin subvolumes may be promised", 0},
+	{.name = NULL},
+};
+
 const struct nvfs_command pool_commands[] = {
 	{.group = "pool", .verb = "list", .run = cmd_pool_list, .min = 0, .max = 0, .args = "",
 	 .help = "the pools that are served",
@@ -204,6 +248,11 @@ const struct nvfs_command pool_commands[] = {
 	{.group = "pool", .verb = "show", .run = cmd_pool_show, .min = 1, .max = 1, .args = "POOL",
 	 .help = "what is promised, used, free",
 	 .examples = "nvfs pool show tank"},
+	{.group = "pool", .verb = "set", .run = cmd_pool_set, .min = 1, .max = 1, .args = "POOL", .options = set_options,
+	 .help = "change its settings",
+	 .more = "Overcommit is how much all subvolumes together may be promised, in percent of\n"
+		 "what the pool can hold: 100 is no more than that. Reserved ones always fit.",
+	 .examples = "nvfs pool set tank --overcommit 150"},
 	{.group = "pool", .verb = "start", .run = cmd_pool_start, .min = 1, .max = 64, .args = "POOL|DEVICE...",
 	 .help = "start its daemon",
 	 .more = "One device of several is enough: the others are looked for.\n"

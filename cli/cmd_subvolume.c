@@ -89,12 +89,16 @@ static int cmd_subvolume_resize(const struct nvfs_args *a)
 
 static int cmd_subvolume_delete(const struct nvfs_args *a)
 {
-	json_t *reply = nvfs_call(a->words[0], "subvolume.delete", "name", NULL);
+	json_t *reply = nvfs_destroy(a, a->words[0], "subvolume.delete", "name", NULL, nvfs_print_would_delete);
 
+	if (!reply)
+		return EXIT_OK;
+	if (a->wait)
+		nvfs_wait_for_sweeps(a->words[0]);
 	if (a->json)
 		print_json(reply);
 	else
-		printf("deleted %s; its space comes back in the background\n", a->words[0]);
+		printf("deleted %s%s\n", a->words[0], a->wait ? "; its space is back" : "; its space comes back in the background");
 	json_decref(reply);
 	return EXIT_OK;
 }
@@ -204,8 +208,11 @@ const struct nvfs_command subvolume_commands[] = {
 	 .examples = "nvfs subvolume resize tank:web --size 4G\n"
 		     "nvfs subvolume resize tank:web --inodes 1000000"},
 	{.group = "subvolume", .verb = "delete", .run = cmd_subvolume_delete, .min = 1, .max = 1, .args = "POOL:VOL",
-	 .help = "delete it and all that is in it",
-	 .more = "Not while it is mounted. Its space comes back in the background.",
-	 .examples = "nvfs subvolume delete tank:web"},
+	 .flags = NVFS_DESTROYS | NVFS_LONG, .help = "delete it and all that is in it",
+	 .more = "Not while it is mounted. Its space comes back in the background.\n"
+		 "A person is asked; a script has to give --yes.",
+	 .examples = "nvfs subvolume delete tank:web\n"
+		     "nvfs subvolume delete tank:web --dry-run\n"
+		     "nvfs subvolume delete tank:web --yes --wait"},
 	{.group = NULL},
 };

@@ -10,6 +10,7 @@ const struct nvfs_group nvfs_groups[] = {
 	{"pool", "devices, served together", pool_commands},
 	{"subvolume", "what is mounted, with a size", subvolume_commands},
 	{"sync", "make all written durable", sync_commands},
+	{"events", "what happened lately", events_commands},
 	{"debug", "records of a pool", debug_commands},
 	{.name = NULL},
 };
@@ -18,6 +19,7 @@ const struct nvfs_option nvfs_common_options[] = {
 	{"dry-run", OPTION_FLAG, NULL, "only say what would go", 0},
 	{"yes", OPTION_FLAG, NULL, "ask nothing", 'y'},
 	{"wait", OPTION_FLAG, NULL, "return when all of it is done", 0},
+	{"color", OPTION_CHOICE, "auto|always|never", "by default on a terminal only", 0},
 	{"json", OPTION_FLAG, NULL, "one JSON value for programs", 'j'},
 	{"help", OPTION_FLAG, NULL, "this", 'h'},
 	{"version", OPTION_FLAG, NULL, "which nvfs this is", 'V'},

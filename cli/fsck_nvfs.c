@@ -15,6 +15,7 @@
 
 #include "cli/in_use.h"
 #include "cli/report.h"
+#include "cli/terminal.h"
 #include "io/device.h"
 #include "io/log.h"
 #include "meta/check.h"
@@ -103,39 +104,10 @@ static void parse_args(int argc, char **argv, struct fsck_args *a)
 		bad_usage("more devices than a pool can have");
 }
 
-/* ---- progress ---- */
-
-#define BAR_WIDTH 40
-
-static bool bar_shown;
-
-static void bar_clear(void)
+static void show_progress(void *arg, const char *what, uint64_t done, uint64_t total)
 {
-	if (bar_shown)
-		fputs("\r\033[K", stderr);
-	bar_shown = false;
-}
-
-/* The estimate may be exceeded: the bar waits at its end then. */
-static void bar_draw(void *arg, const char *what, uint64_t done, uint64_t total)
-{
-	unsigned filled;
-
 	(void)arg;
-	if (!what) {
-		bar_clear();
-		return;
-	}
-	if (!total) {
-		fprintf(stderr, "\r\033[K%-12s %" PRIu64, what, done);
-	} else {
-		filled = done < total ? done * BAR_WIDTH / total : BAR_WIDTH;
-		fprintf(stderr, "\r%-12s [%.*s%*s] %3u%%", what, (int)filled,
-			"########################################", (int)(BAR_WIDTH - filled), "",
-			filled * 100 / BAR_WIDTH);
-	}
-	fflush(stderr);
-	bar_shown = true;
+	bar_draw(what, done, total);
 }
 
 /* ---- devices ---- */
@@ -233,8 +205,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	options.repair = a.repair;
 	options.data = a.data;
-	if (isatty(STDERR_FILENO))
-		options.progress = bar_draw;
+	if (bar_wanted())
+		options.progress = show_progress;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	err = check_pool(devices, a.count, &options, &result);
 	bar_clear();

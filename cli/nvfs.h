@@ -13,16 +13,19 @@
 
 #include "cli/find_pool.h"
 #include "cli/serve.h"
+#include "cli/terminal.h"
 
 /* Exit codes, stable: nvfs(8). */
 enum nvfs_exit {
 	EXIT_OK = 0,
 	EXIT_REFUSED = 1,  /* the daemon or the system said no */
 	EXIT_USAGE = 2,
-	EXIT_NOT_SERVED = 3,
+	EXIT_NOT_SERVED = 3, /* or the daemon went away, or is ending */
 	EXIT_NOT_FOUND = 4,
 	EXIT_NO_SPACE = 5, /* ENOSPC, EDQUOT */
 	EXIT_BUSY = 6,
+	EXIT_EXISTS = 7,
+	EXIT_PERMISSION = 8,
 };
 
 /* ---- Commands ---- */
@@ -73,7 +76,8 @@ struct nvfs_group {
 };
 
 extern const struct nvfs_group nvfs_groups[];
-extern const struct nvfs_command pool_commands[], subvolume_commands[], sync_commands[], debug_commands[];
+extern const struct nvfs_command pool_commands[], subvolume_commands[], sync_commands[], debug_commands[],
+	events_commands[];
 
 /* Options that commands have by their flags. */
 extern const struct nvfs_option nvfs_common_options[];
@@ -119,10 +123,36 @@ const char *nvfs_command_name(const struct nvfs_command *command, char *buf, siz
 /* ---- Calls ---- */
 
 /*
- * Look the source up, connect, send {"op": op, ...} and close. want_subvolume: the source must name one, which is put into the request under this
- * key. Exits with a line and the code of the kind of error; else the reply, the caller's.
+ * Take a source apart and connect to its pool's daemon. want_subvolume: 1 it must name one, -1 it must not, 0 it may. Exits with a line
+ * and the code of the kind of error. The client and what is in ref are the caller's.
+ */
+struct client *nvfs_connect(const char *source, int want_subvolume, struct pool_ref *ref);
+
+/* {"op": op, ...} over a connection; exits with a line that begins with source. The reply is the caller's. */
+json_t *nvfs_call_on(struct client *client, const char *source, const char *op, json_t *request);
+
+/*
+ * Both, and close. subvolume_key: the key of the request that gets the source's subvolume; "name": it must have one; NULL: it must have
+ * none. request may be NULL; it is taken.
  */
 json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key, json_t *request);
+
+/*
+ * nvfs_call() of a command with NVFS_DESTROYS: with --dry-run the daemon only says what would go, which `print` prints; without --yes a
+ * person is shown that and asked, and where nobody can be asked it is refused. NULL: the command is done (exit with EXIT_OK). print may be
+ * called with a reply whose "dry_run" is true only.
+ */
+json_t *nvfs_destroy(const struct nvfs_args *a, const char *source, const char *op, const char *subvolume_key, json_t *request,
+		     void (*print)(FILE *out, const json_t *reply));
+
+/* For print above: the list "would_delete" of a reply. */
+void nvfs_print_would_delete(FILE *out, const json_t *reply);
+
+/*
+ * Wait until all that was deleted in the pool of this source is taken apart, with a bar where somebody looks. Exits with a line when
+ * the daemon goes away.
+ */
+void nvfs_wait_for_sweeps(const char *source);
 
 /*
  * The same for one of several pools, without a subvolume: a pool that does not answer in 10 s, or refuses, gets a line on stderr and
@@ -136,8 +166,9 @@ void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg);
 /* Exit code of an errno. */
 int nvfs_exit_code(int err);
 
-/* Print value as JSON, one line end. */
+/* Print value as JSON: over several lines for people who look at it, or on one, for what goes on. */
 void print_json(const json_t *value);
+void print_json_line(const json_t *value);
 
 /* Numbers of a reply. */
 uint64_t json_u64(const json_t *object, const char *key);

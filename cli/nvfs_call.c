@@ -4,15 +4,21 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli/nvfs.h"
 #include "cli/report.h"
+#include "io/size.h"
+#include "io/visible.h"
 
 int nvfs_exit_code(int err)
 {
 	switch (err) {
 	case -ESRCH:
 	case -ECONNREFUSED:
+	case -ECONNRESET:
+	case -ESHUTDOWN:
+	case -ETIMEDOUT:
 		return EXIT_NOT_SERVED;
 	case -ENOENT:
 		return EXIT_NOT_FOUND;
@@ -20,43 +26,164 @@ int nvfs_exit_code(int err)
 	case -EDQUOT:
 		return EXIT_NO_SPACE;
 	case -EBUSY:
+	case -EALREADY:
+	case -ENOTEMPTY:
 		return EXIT_BUSY;
+	case -EEXIST:
+		return EXIT_EXISTS;
+	case -EPERM:
+	case -EACCES:
+		return EXIT_PERMISSION;
 	case -EINVAL:
+	case -ENAMETOOLONG:
+	case -EMSGSIZE:
+	case -ERANGE:
 		return EXIT_USAGE;
 	default:
 		return EXIT_REFUSED;
 	}
 }
 
-json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key, json_t *request)
+struct client *nvfs_connect(const char *source, int want_subvolume, struct pool_ref *ref)
 {
 	struct client *client;
-	struct pool_ref ref;
 	char why[512];
-	json_t *reply;
-	int rc = pool_ref_parse(source, &ref, why, sizeof(why));
+	int rc = pool_ref_parse(source, ref, why, sizeof(why));
 
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
-	if (subvolume_key && strcmp(subvolume_key, "name") == 0 && !ref.subvolume)
-		die(EXIT_USAGE, "\"%s\" names no subvolume; write %s:NAME", source, ref.pool);
-	if (!subvolume_key && ref.subvolume)
-		die(EXIT_USAGE, "\"%s\" names a subvolume; this is about the whole pool: %s", source, ref.pool);
-	rc = serve_connect(&ref, NULL, &client, why, sizeof(why));
+	if (want_subvolume > 0 && !ref->subvolume)
+		die(EXIT_USAGE, "\"%s\" names no subvolume; write %s:NAME", source, ref->pool);
+	if (want_subvolume < 0 && ref->subvolume)
+		die(EXIT_USAGE, "\"%s\" names a subvolume; this is about the whole pool: %s", source, ref->pool);
+	rc = serve_connect(ref, NULL, &client, why, sizeof(why));
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
+	return client;
+}
+
+json_t *nvfs_call_on(struct client *client, const char *source, const char *op, json_t *request)
+{
+	json_t *reply;
+	int rc;
+
 	if (!request)
 		request = json_object();
 	json_object_set_new(request, "op", json_string(op));
-	if (subvolume_key && ref.subvolume)
-		json_object_set_new(request, subvolume_key, json_string(ref.subvolume));
 	rc = client_call(client, request, -1, &reply);
 	if (rc)
 		die(nvfs_exit_code(rc), "%s: %s", source, client_message(client));
+	return reply;
+}
+
+json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key, json_t *request)
+{
+	const int want = !subvolume_key ? -1 : !strcmp(subvolume_key, "name");
+	struct pool_ref ref;
+	struct client *client = nvfs_connect(source, want, &ref);
+	json_t *reply;
+
+	if (!request)
+		request = json_object();
+	if (subvolume_key && ref.subvolume)
+		json_object_set_new(request, subvolume_key, json_string(ref.subvolume));
+	reply = nvfs_call_on(client, source, op, request);
 	client_close(client);
 	pool_ref_free(&ref);
 	return reply;
 }
+
+/* ---- What destroys ---- */
+
+static json_t *with_dry_run(const json_t *request)
+{
+	json_t *dry = request ? json_deep_copy(request) : json_object();
+
+	json_object_set_new(dry, "dry_run", json_true());
+	return dry;
+}
+
+static void confirm(const struct nvfs_args *a, const char *source, const char *op, const char *subvolume_key, const json_t *request,
+		    void (*print)(FILE *out, const json_t *reply))
+{
+	char name[NVFS_COMMAND_NAME_MAX];
+	json_t *reply;
+
+	if (!can_ask())
+		die(EXIT_USAGE, "nvfs %s destroys, and nobody is there to be asked: give --yes, or --dry-run to see what would go",
+		    nvfs_command_name(a->command, name, sizeof(name)));
+	reply = nvfs_call(source, op, subvolume_key, with_dry_run(request));
+	print(stderr, reply);
+	json_decref(reply);
+	if (!ask_yes("Go on?"))
+		die(EXIT_REFUSED, "nothing was done");
+}
+
+json_t *nvfs_destroy(const struct nvfs_args *a, const char *source, const char *op, const char *subvolume_key, json_t *request,
+		     void (*print)(FILE *out, const json_t *reply))
+{
+	json_t *reply;
+
+	if (a->dry_run) {
+		reply = nvfs_call(source, op, subvolume_key, with_dry_run(request));
+		if (a->json)
+			print_json(reply);
+		else
+			print(stdout, reply);
+		json_decref(reply);
+		json_decref(request);
+		return NULL;
+	}
+	if (!a->yes)
+		confirm(a, source, op, subvolume_key, request, print);
+	return nvfs_call(source, op, subvolume_key, request);
+}
+
+void nvfs_print_would_delete(FILE *out, const json_t *reply)
+{
+	char size[SIZE_TEXT_MAX];
+	const json_t *o;
+	size_t i;
+
+	json_array_foreach(json_object_get(reply, "would_delete"), i, o) {
+		fprintf(out, "would delete %s ", json_text(o, "kind"));
+		visible_print(out, json_text(o, "name"), strlen(json_text(o, "name")));
+		if (json_object_get(o, "used_bytes"))
+			fprintf(out, ": %s in %llu files", size_text(json_u64(o, "used_bytes"), size, sizeof(size)),
+				(unsigned long long)json_u64(o, "used_inodes"));
+		fputc('\n', out);
+	}
+	if (!json_array_size(json_object_get(reply, "would_delete")))
+		fputs("nothing would be deleted\n", out);
+}
+
+/* What is left to sweep can only be seen as blocks that are not free yet. */
+void nvfs_wait_for_sweeps(const char *source)
+{
+	const struct timespec pause = {.tv_nsec = 100000000};
+	struct pool_ref ref;
+	struct client *client = nvfs_connect(source, 0, &ref);
+	uint64_t left, most = 0;
+	json_t *reply;
+
+	for (;;) {
+		reply = nvfs_call_on(client, source, "pool.show", NULL);
+		left = json_u64(json_object_get(reply, "pool"), "sweeping_bytes");
+		if (!json_u64(json_object_get(reply, "pool"), "sweeps"))
+			break;
+		json_decref(reply);
+		most = left > most ? left : most;
+		if (bar_wanted())
+			bar_draw("giving back", most - left, most);
+		nanosleep(&pause, NULL);
+	}
+	bar_clear();
+	json_decref(reply);
+	client_close(client);
+	pool_ref_free(&ref);
+}
+
+/* ---- Several pools ---- */
 
 json_t *nvfs_ask(const char *pool, const char *op)
 {
@@ -85,12 +212,22 @@ void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg)
 		die(EXIT_REFUSED, "the pools that are served cannot be listed: %s: %s", NVFS_RUN_DIR, strerror(-rc));
 }
 
-void print_json(const json_t *value)
+static void dump_json(const json_t *value, size_t flags)
 {
 	errno = 0;
-	if (json_dumpf(value, stdout, JSON_INDENT(2) | JSON_PRESERVE_ORDER))
+	if (json_dumpf(value, stdout, flags | JSON_PRESERVE_ORDER))
 		die(EXIT_REFUSED, "the answer cannot be written as JSON%s%s", errno ? ": " : "", errno ? strerror(errno) : "");
 	putchar('\n');
+}
+
+void print_json(const json_t *value)
+{
+	dump_json(value, JSON_INDENT(2));
+}
+
+void print_json_line(const json_t *value)
+{
+	dump_json(value, JSON_COMPACT);
 }
 
 uint64_t json_u64(const json_t *object, const char *key)

@@ -35,6 +35,14 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 	return control_refuse(err, "subvolume %s cannot be %s: %s", name, what, strerror(-err));
 }
 
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *subvolume, const char *tenant)
+{
+	(void)s;
+	(void)subvolume;
+	(void)tenant;
+	return peer->admin;
+}
+
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
 {
 	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = subvolume, .tenant = tenant };
@@ -58,6 +66,7 @@ static const struct admin_request *const tables[] = {
 	admin_pool_requests,
 	admin_subvolume_requests,
 	admin_mount_requests,
+	admin_event_requests,
 };
 
 static const struct admin_request *find_request(const char *op)
@@ -69,6 +78,20 @@ static const struct admin_request *find_request(const char *op)
 	return NULL;
 }
 
+/* NULL: it is ours, or is not said. It goes, since requests have no keys that they do not know. */
+static json_t *check_version(json_t *request)
+{
+	const json_t *version = json_object_get(request, "version");
+
+	if (!version)
+		return NULL;
+	if (!json_is_integer(version) || json_integer_value(version) != CONTROL_VERSION)
+		return control_refuse(EPROTONOSUPPORT, "this daemon speaks version %d of the protocol; \"version\" is that number or left out",
+				      CONTROL_VERSION);
+	json_object_del(request, "version");
+	return NULL;
+}
+
 json_t *admin_handle(void *arg, struct control_peer *peer, json_t *request, int fd)
 {
 	struct admin *admin = arg;
@@ -77,8 +100,10 @@ json_t *admin_handle(void *arg, struct control_peer *peer, json_t *request, int 
 				   .request = request, .fd = -1 };
 	const char *op = json_string_value(json_object_get(request, "op"));
 	const struct admin_request *r;
-	json_t *reply;
+	json_t *reply = check_version(request);
 
+	if (reply)
+		return reply;
 	if (!op)
 		return control_refuse(EINVAL, "a request needs a key \"op\", a string");
 	r = find_request(op);

@@ -34,7 +34,8 @@ struct admin_request {
 	enum admin_access access;
 };
 
-extern const struct admin_request admin_pool_requests[], admin_subvolume_requests[], admin_mount_requests[];
+extern const struct admin_request admin_pool_requests[], admin_subvolume_requests[], admin_mount_requests[],
+	admin_event_requests[];
 
 /* A reply that has only "ok", or fields besides; takes the fields. */
 json_t *admin_ok(json_t *fields);
@@ -47,6 +48,12 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 
 /* {"ok": true, "subvolume": {...}} as it is now, or a refusal. */
 json_t *admin_subvolume_reply(struct server *s, const char *name);
+
+/*
+ * Whether who asks may know of what is of this subvolume and tenant, "" for neither: administrators of everything. The one place that
+ * decides it, for answers that are about many. Any thread.
+ */
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *subvolume, const char *tenant);
 
 /* An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL. */
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)

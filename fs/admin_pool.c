@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
@@ -39,6 +40,7 @@ static json_t *pool_object(struct admin_context *c)
 {
 	struct server *s = c->server;
 	struct pool_stats p;
+	struct pool_usage u;
 	char uuid[37];
 	json_t *pool;
 
@@ -62,6 +64,13 @@ static json_t *pool_object(struct admin_context *c)
 				(json_int_t)p.checksum_errors, "io_errors", (json_int_t)p.io_errors,
 				"subvolumes", (json_int_t)p.subvolumes, "open_subvolumes",
 				(json_int_t)p.open_subvolumes));
+	if (!pool_usage(s->pool, &u))
+		json_object_update_new(
+			pool, json_pack("{s:I,s:I,s:i,s:I,s:i,s:I,s:i}", "promised_bytes", BYTES(u.promised_blocks),
+					"promise_limit_bytes", BYTES(u.promise_limit_blocks), "overcommit_percent",
+					(int)u.overcommit_percent, "snapshot_bytes", BYTES(u.snapshot_blocks), "snapshots",
+					(int)u.snapshots, "sweeping_bytes", BYTES(u.sweeping_blocks), "sweeps", (int)u.sweeps));
+	json_object_set_new(pool, "used_bytes", json_integer(BYTES(p.data_blocks - p.free_blocks)));
 	return pool;
 }
 
@@ -96,8 +105,29 @@ static json_t *pool_stop(struct admin_context *c)
 	return NULL;
 }
 
+/* The pool as it is then. */
+static json_t *pool_set(struct admin_context *c)
+{
+	json_int_t percent = 0;
+	char why[1024] = "";
+	json_error_t error;
+	const char *op;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:I!}", "op", &op, "overcommit_percent", &percent))
+		return admin_bad_request(&error);
+	err = percent < 0 || percent > UINT32_MAX ? -EINVAL : pool_set_overcommit(c->server->pool, (uint32_t)percent, why, sizeof(why));
+	if (err)
+		return control_refuse(err, "%s", why[0] ? why : "overcommit is a number of percent, 100 for none");
+	log_info("%s: overcommit was set to %lld percent by user %u", pool_name(c->server->pool), (long long)percent,
+		 (unsigned)c->peer->uid);
+	admin_tell(c, EVENT_POOL_CHANGED, NULL, NULL, "overcommit was set to %lld percent", (long long)percent);
+	return admin_ok(json_pack("{s:o}", "pool", pool_object(c)));
+}
+
 const struct admin_request admin_pool_requests[] = {
 	{ "pool.show", pool_show, ADMIN_ANYBODY },
+	{ "pool.set", pool_set, ADMIN_ONLY },
 	{ "pool.stop", pool_stop, ADMIN_ONLY },
 	{ NULL, NULL, ADMIN_ONLY },
 };

@@ -187,16 +187,35 @@ static json_t *subvolume_resize(struct admin_context *c)
 	return admin_subvolume_reply(c->server, name);
 }
 
+/* What would go, after the checks that the deletion makes. */
+static json_t *would_delete(struct admin_context *c, const char *name)
+{
+	struct subvol_info info;
+	int err = subvol_info(c->server->pool, name, &info);
+
+	if (err)
+		return admin_refused(err, "", "read", name);
+	if (info.open)
+		return control_refuse(EBUSY, "subvolume %s is mounted: unmount it first", name);
+	if (pool_read_only(c->server->pool))
+		return control_refuse(EROFS, "the pool takes no changes: it is read-only");
+	return admin_ok(json_pack("{s:b,s:[{s:s,s:o,s:I,s:I}]}", "dry_run", 1, "would_delete", "kind", "subvolume", "name",
+				  admin_text(name, strlen(name)), "used_bytes", BYTES(info.used_blocks), "used_inodes",
+				  (json_int_t)info.used_inodes));
+}
+
 static json_t *subvolume_delete(struct admin_context *c)
 {
 	char why[1024] = "";
 	json_error_t error;
 	const char *op, *name;
-	int err;
+	int err, dry_run = 0;
 
-	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s!}", "op", &op, "name", &name))
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?b!}", "op", &op, "name", &name, "dry_run", &dry_run))
 		return admin_bad_request(&error);
 	server_settle(c->server, name);
+	if (dry_run)
+		return would_delete(c, name);
 	err = subvol_delete(c->server->pool, name, why, sizeof(why));
 	if (err)
 		return admin_refused(err, why, "deleted", name);

@@ -232,6 +232,26 @@ int client_call(struct client *c, json_t *request, int fd, json_t **reply)
 	return take_reply(c, len, reply);
 }
 
+int client_next(struct client *c, json_t **line)
+{
+	json_t *object;
+	size_t len;
+	int err;
+
+	c->message[0] = '\0';
+	err = receive_line(c, &len);
+	if (err)
+		return fail(c, err, "nvfsd says nothing more");
+	object = json_loadb(c->line, len, 0, NULL);
+	drop_line(c, len);
+	if (json_is_object(object)) {
+		*line = object;
+		return 0;
+	}
+	json_decref(object);
+	return fail(c, -EPROTO, "nvfsd's answer cannot be understood");
+}
+
 static int is_socket(const struct dirent *e)
 {
 	size_t len = strlen(e->d_name);

@@ -51,6 +51,12 @@ void client_close(struct client *c);
  */
 int client_call(struct client *c, json_t *request, int fd, json_t **reply);
 
+/*
+ * The next line of a reply that goes on (docs/control-protocol.md, events): waits for it as client_call() does. 0 and *line, the caller's
+ * reference, a JSON object; -ECONNRESET at the end, -EPROTO.
+ */
+int client_next(struct client *c, json_t **line);
+
 /* Of the last call on c; never NULL, valid until the next call. */
 const char *client_message(const struct client *c);
 

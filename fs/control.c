@@ -71,23 +71,36 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/* The reply as a line, its end in place of the NUL; takes it. NULL without memory. */
+static char *line_of(json_t *reply, size_t *len)
+{
+	char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+
+	json_decref(reply);
+	if (!text)
+		return NULL;
+	*len = strlen(text);
+	text[(*len)++] = '\n';
+	return text;
+}
+
 /*
  * Takes the reply. False when the client is gone or too slow: each send has the socket's time limit, all of them
  * together another, because the end of the daemon waits for them.
  */
 static bool send_reply(int fd, json_t *reply)
 {
-	cleanup_free char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
 	const int64_t deadline = now_ms() + CONTROL_REPLY_SECONDS * 1000;
-	size_t len, at = 0;
+	cleanup_free char *text = NULL;
+	size_t len = 0, at = 0;
 
-	json_decref(reply);
+	if (reply)
+		json_object_set_new(reply, "version", json_integer(CONTROL_VERSION));
+	text = line_of(reply, &len);
 	if (!text)
 		return false;
-	len = strlen(text);
-	text[len] = '\n';
-	while (at < len + 1) {
-		ssize_t n = send(fd, text + at, len + 1 - at, MSG_NOSIGNAL);
+	while (at < len) {
+		ssize_t n = send(fd, text + at, len - at, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -200,6 +213,61 @@ static json_t *answer(struct connection *c, size_t len)
 	return reply;
 }
 
+/* ---- Replies that go on ---- */
+
+/* Whether there is something to read, which is the end of following, or the end of the connection; waits for it, or for `wake`. */
+static bool follower_leaves(int fd, int wake, int timeout_ms)
+{
+	struct pollfd p[2] = { { .fd = fd, .events = POLLIN | POLLRDHUP }, { .fd = wake, .events = POLLIN } };
+
+	while (poll(p, wake < 0 ? 1 : 2, timeout_ms) < 0)
+		if (errno != EINTR)
+			return true;
+	return p[0].revents != 0;
+}
+
+/* One line; takes it. False when the client is gone, or took nothing for too long. */
+static bool send_followed(int fd, json_t *json)
+{
+	size_t len = 0, at = 0;
+	cleanup_free char *text = line_of(json, &len);
+
+	while (text && at < len) {
+		struct pollfd p = { .fd = fd, .events = POLLOUT | POLLRDHUP };
+		ssize_t n = send(fd, text + at, len - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n > 0)
+			at += (size_t)n;
+		else if (errno != EINTR &&
+			 (errno != EAGAIN || poll(&p, 1, CONTROL_FOLLOW_SECONDS * 1000) <= 0 || p.revents & ~POLLOUT))
+			return false;
+	}
+	return text != NULL;
+}
+
+static void follow(int fd, struct control_stream *s)
+{
+	uint64_t count;
+	json_t *line;
+
+	/* The counter is taken before the lines are: what comes in between wakes again. */
+	while (!follower_leaves(fd, s->wake, -1)) {
+		if (read(s->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			return;
+		while ((line = s->next(s))) {
+			if (!send_followed(fd, line) || follower_leaves(fd, -1, 0))
+				return;
+		}
+	}
+}
+
+static void end_stream(struct control_peer *peer)
+{
+	if (peer->stream)
+		peer->stream->close(peer->stream);
+	peer->stream = NULL;
+}
+
 /* The socket, for somebody else: control_stop() does not touch it any more. */
 static int hand_on(struct connection *c)
 {
@@ -226,6 +294,10 @@ static void converse(struct connection *c)
 		}
 		if (!send_reply(c->fd, reply) || !sane)
 			return;
+		if (c->peer.stream) {
+			follow(c->fd, c->peer.stream);
+			return;
+		}
 		c->len -= len + 1;
 		memmove(c->line, c->line + len + 1, c->len);
 	}
@@ -261,6 +333,7 @@ static void *connection_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "control-client");
 	converse(c);
+	end_stream(&c->peer);
 	c->control->options.gone(c->control->options.arg, &c->peer);
 	leave(c);
 	return NULL;

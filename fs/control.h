@@ -17,11 +17,24 @@
 struct control;
 struct server;
 
+/* What requests may say and replies do say as "version": docs/control-protocol.md. */
+#define CONTROL_VERSION 1
+
 #define CONTROL_LINE_MAX (64u << 10)
 #define CONTROL_CONNECTIONS_MAX 64
 #define CONTROL_CONNECTIONS_ROOT 8 /* of these, which only root gets: mounts can be ended whatever others do */
 #define CONTROL_LINE_SECONDS 10
 #define CONTROL_REPLY_SECONDS 60
+#define CONTROL_FOLLOW_SECONDS 5 /* in which one who follows has to take something */
+
+/* A reply that goes on: lines come after it until the client goes or sends anything. On the connection's thread. */
+struct control_stream {
+	int wake; /* becomes readable when there may be another line: an eventfd */
+	/* The next line, a new reference; NULL: there is none now. */
+	json_t *(*next)(struct control_stream *s);
+	/* The end; frees it. */
+	void (*close)(struct control_stream *s);
+};
 
 /* Who asks, and what outlives a request of its connection. */
 struct control_peer {
@@ -31,6 +44,7 @@ struct control_peer {
 	uint32_t mount;      /* number of the last session that it asked for; 0: none */
 	/* The answer to this request is given by the supervisor, when all is over; the socket is its now. */
 	bool deferred;
+	struct control_stream *stream; /* of this request, when it was answered with ok; else NULL */
 };
 
 /* Takes a request, gives the reply (a new reference). fd is -1 or a descriptor, the callee's. */

@@ -26,6 +26,7 @@
 #endif
 
 #include "fs/channel.h"
+#include "fs/control.h"
 #include "fs/client.h"
 #include "fs/errname.h"
 #include "fs/supervisor.h"
@@ -505,10 +506,10 @@ static void answer_client(struct supervisor *s)
 	if (s->stop_error)
 		len = snprintf(line, sizeof(line),
 			       "{\"ok\":false,\"error\":\"%s\",\"errno\":%d,\"message\":\"the last "
-			       "commit failed: %s; the log has more\"}\n",
-			       errname(s->stop_error), s->stop_error, strerror(s->stop_error));
+			       "commit failed: %s; the log has more\",\"version\":%d}\n",
+			       errname(s->stop_error), s->stop_error, strerror(s->stop_error), CONTROL_VERSION);
 	else
-		len = snprintf(line, sizeof(line), "{\"ok\":true}\n");
+		len = snprintf(line, sizeof(line), "{\"ok\":true,\"version\":%d}\n", CONTROL_VERSION);
 	if (send(s->client, line, (size_t)len, MSG_NOSIGNAL) != len)
 		log_warn("pool %s: the client that stopped it did not wait for the answer", s->pool);
 	close(s->client);

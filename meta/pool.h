@@ -72,6 +72,25 @@ struct events *pool_events(struct pool *pool);
 void pool_stats(struct pool *pool, struct pool_stats *out);
 const char *pool_name(const struct pool *pool);
 
+/* What was promised, and what holds space besides the subvolumes, by their records. */
+struct pool_usage {
+	uint64_t promised_blocks;      /* sizes of all subvolumes */
+	uint64_t promise_limit_blocks; /* thin ones may not bring that above: overcommit_percent of what the pool can hold */
+	uint32_t overcommit_percent;   /* 100: none */
+	uint64_t snapshot_blocks;      /* charged to snapshots */
+	uint64_t sweeping_blocks;      /* of what was deleted and is still being taken apart */
+	uint32_t snapshots, sweeps;
+};
+
+/* 0 or -errno. Not on a reactor thread: it may sleep. */
+int pool_usage(struct pool *pool, struct pool_usage *out);
+
+/*
+ * How much subvolumes may be promised together, in percent of what the pool can hold. -EINVAL, -ENOSPC when they are promised more already: why gets
+ * the sentence. Durable when it returns. Not on a reactor thread.
+ */
+int pool_set_overcommit(struct pool *pool, uint32_t percent, char *why, size_t why_len);
+
 /* Opened so, or of a newer minor format: everything in it can be read, nothing written. */
 bool pool_read_only(const struct pool *pool);
 

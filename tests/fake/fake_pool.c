@@ -223,6 +223,21 @@ int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, voi
 	return result;
 }
 
+int pool_usage(struct pool *pool, struct pool_usage *out)
+{
+	(void)pool;
+	*out = (struct pool_usage){ .overcommit_percent = 200 };
+	return 0;
+}
+
+int pool_set_overcommit(struct pool *pool, uint32_t percent, char *why, size_t why_len)
+{
+	(void)pool;
+	(void)percent;
+	snprintf(why, why_len, "a pool in memory has no settings");
+	return -EROFS;
+}
+
 int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->lock);

@@ -185,7 +185,7 @@ umount_knows_what_had_no_name() {
 	umount "$WORK/mnt" 2>err
 	cat err
 	[ ! -s err ]
-	nvfs subvolume delete "$POOL:second"
+	nvfs subvolume delete "$POOL:second" --yes
 }
 
 umount_works_from_elsewhere() {
@@ -256,7 +256,7 @@ another_pool_of_that_name_is_not_meant() {
 	done
 	ln -s "$own_file" link.img
 	nvfs pool start ./link.img
-	fails nvfs subvolume delete ./copy/pool.img:b 2>err
+	fails nvfs subvolume delete ./copy/pool.img:b --yes 2>err
 	grep -q 'another pool with the name' err
 	nvfs subvolume show "$own:b"
 	mount -t nvfs "$PWD/link.img:a" "$WORK/mnt-a"

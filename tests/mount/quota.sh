@@ -36,7 +36,7 @@ limited() {
 	find "$at" -mindepth 1 -delete
 	gone_in_time used 8192
 	umount "$at"
-	nvfs subvolume delete "$POOL:limited"
+	nvfs subvolume delete "$POOL:limited" --yes
 }
 
 # gone_in_time FUNCTION MOST: space that an unlinked file held may come back a little later.
@@ -244,7 +244,7 @@ neighbours_do_not_share() {
 	fill "$at/f"
 	rm -f neighbour/f
 	umount neighbour
-	nvfs subvolume delete "$POOL:neighbour"
+	nvfs subvolume delete "$POOL:neighbour" --yes
 }
 
 for t in written_to_the_last_block direct_to_the_last_block full_can_be_overwritten full_can_be_deleted \
@@ -254,7 +254,7 @@ for t in written_to_the_last_block direct_to_the_last_block full_can_be_overwrit
 	TEST_NAME=$t run_test limited $t
 	# What a failed test left.
 	mountpoint -q "$WORK/limited" && umount "$WORK/limited"
-	nvfs subvolume delete "$POOL:limited" >/dev/null 2>&1
+	nvfs subvolume delete "$POOL:limited" --yes >/dev/null 2>&1
 done
 check_pool
 finish

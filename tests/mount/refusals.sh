@@ -66,7 +66,7 @@ exit_codes_are_those_of_the_manuals() {
 	exits_with 4 nvfs subvolume show "$POOL:nosuch"
 	exits_with 4 nvfs pool start "$WORK/missing.img"
 	exits_with 5 nvfs subvolume create "$POOL:huge" --size 100G
-	exits_with 6 nvfs subvolume delete "$POOL:data"
+	exits_with 6 nvfs subvolume delete "$POOL:data" --yes
 	mkdir -p m
 	exits_with 1 mount.nvfs -o nosuchoption "$POOL:data" m
 	exits_with 32 mount.nvfs "$POOL:nosuch" m
@@ -113,7 +113,7 @@ mount_refuses_a_bad_directory() {
 	refused 'such|exist|missing' mount.nvfs "$POOL:other" "$WORK/missing"
 	echo >plain
 	refused 'directory' mount.nvfs "$POOL:other" "$PWD/plain"
-	nvfs subvolume delete "$POOL:other"
+	nvfs subvolume delete "$POOL:other" --yes
 }
 
 mount_refuses_a_foreign_file() {
@@ -129,8 +129,8 @@ subvolume_refuses_nonsense() {
 	refused 'inodes are more than' nvfs subvolume create "$POOL:many" --size 4K --inodes 9223372036854775807
 	refused 'inodes are more than' nvfs subvolume resize "$POOL:data" --inodes 9223372036854775807
 	refused "nosuch; nvfs subvolume list $POOL" nvfs subvolume resize "$POOL:nosuch" --size 1M
-	refused 'nosuch' nvfs subvolume delete "$POOL:nosuch"
-	refused 'mounted' nvfs subvolume delete "$POOL:data"
+	refused 'nosuch' nvfs subvolume delete "$POOL:nosuch" --yes
+	refused 'mounted' nvfs subvolume delete "$POOL:data" --yes
 	same "$(nvfs subvolume list "$POOL" --json | grep -o '"name": *"[^"]*"' | wc -l)" 1
 }
 
@@ -158,7 +158,7 @@ full_subvolume_says_so_at_write() {
 	rm small/f
 	dd if=/dev/zero of=small/g bs=1M count=7 conv=fsync status=none
 	umount.fuse.nvfs small
-	nvfs subvolume delete "$POOL:small"
+	nvfs subvolume delete "$POOL:small" --yes
 }
 
 full_inode_table_says_so() {
@@ -175,7 +175,7 @@ full_inode_table_says_so() {
 	rm few/f0
 	touch few/again
 	umount.fuse.nvfs few
-	nvfs subvolume delete "$POOL:few"
+	nvfs subvolume delete "$POOL:few" --yes
 }
 
 fsck_says_what_does_not_fit() {
@@ -218,7 +218,7 @@ pool_start_refuses_what_is_not_there() {
 options_of_other_commands_are_refused() {
 	refused '--thin means nothing' nvfs subvolume resize "$POOL:data" --size 64M --thin
 	refused '--compression means nothing' nvfs subvolume resize "$POOL:data" --size 64M --compression lz4
-	refused '--force means nothing' nvfs subvolume delete "$POOL:data" --force
+	refused '--force means nothing' nvfs subvolume delete "$POOL:data" --yes --force
 	refused '--size means nothing' nvfs pool list --size 1G
 	refused '--json means nothing' nvfs debug dump "$POOL_FILE" --json
 	refused 'nosuch' nvfs pool list --nosuch
@@ -264,8 +264,8 @@ options_of_a_new_subvolume_arrive() {
 	grep -q '"compression": "lz4",' out
 	grep -q '"thin": false,' out2
 	grep -q '"compression": "off",' out2
-	nvfs subvolume delete "$POOL:told"
-	nvfs subvolume delete "$POOL:untold"
+	nvfs subvolume delete "$POOL:told" --yes
+	nvfs subvolume delete "$POOL:untold" --yes
 }
 
 # A file without a slash is no name of a pool.
@@ -322,7 +322,7 @@ control_group_may_use_the_socket() {
 	printf 'devices = %s\noptions = control_group=61007\n' "$PWD/group.img" >group.conf
 	nvfsd --config group.conf
 	setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" subvolume create "$pool:one" --size 8M
-	setpriv --reuid 61008 --regid 61008 --groups 61007 "$cli" subvolume delete "$pool:one"
+	setpriv --reuid 61008 --regid 61008 --groups 61007 "$cli" subvolume delete "$pool:one" --yes
 	refused "may not use the control socket of pool $pool; root and its control_group may" \
 		setpriv --reuid 61008 --regid 61008 --clear-groups "$cli" pool show "$pool"
 	refused 'may not use' setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool show "$POOL"
