@@ -292,7 +292,7 @@ static int write_records(struct change *c, bool frees)
 	if (r == -E2BIG)
 		return write_directly(c, frees);
 	if (!r)
-		c->op->sv->epoch++;
+		subvol_wrote(c->op->sv);
 	return r;
 }
 

@@ -2,7 +2,7 @@
 /*
  * The chunk maps in memory. A chunk is found by file and number in one hash of the subvolume. It can be
  * evicted when it equals what RocksDB has, has no dirty blocks and is not pinned; such chunks are in an LRU
- * list, which is trimmed at the start of a handler only, so that within a handler every chunk that was got
+ * list of the reactor, which is trimmed at the start of a handler only, so that within a handler every chunk that was got
  * stays where it is. Chunks without a record are cached like others, or a sequential writer would
  * ask RocksDB for each of them twice.
  *
@@ -77,6 +77,7 @@ static struct chunk *chunk_new(struct file *f, uint64_t no)
 	c->hash_next = d->buckets[at];
 	d->buckets[at] = c;
 	d->chunk_count++;
+	d->sv->shared->chunk_count++;
 	DL_APPEND(f->chunks, c);
 	atomic_fetch_add_explicit(&data_pool(d)->map_bytes, sizeof(*c), memory_order_relaxed);
 	return c;
@@ -85,13 +86,13 @@ static struct chunk *chunk_new(struct file *f, uint64_t no)
 static void unlist(struct chunk *c)
 {
 	if (c->listed)
-		DL_DELETE2(c->file->data->lru, c, lru_prev, lru_next);
+		DL_DELETE2(c->file->data->sv->shared->chunks, c, lru_prev, lru_next);
 	c->listed = false;
 }
 
 void chunk_list(struct chunk *c)
 {
-	struct data *d = c->file->data;
+	struct shared *shared = c->file->data->sv->shared;
 	bool evictable = !c->changed && !c->pins && !chunk_dirty(c) && !c->busy;
 
 	if (evictable == c->listed)
@@ -99,7 +100,7 @@ void chunk_list(struct chunk *c)
 	if (c->listed) {
 		unlist(c);
 	} else {
-		DL_APPEND2(d->lru, c, lru_prev, lru_next);
+		DL_APPEND2(shared->chunks, c, lru_prev, lru_next);
 		c->listed = true;
 	}
 }
@@ -137,19 +138,37 @@ void chunk_free(struct chunk *c)
 	free(c->back);
 	free(c);
 	d->chunk_count--;
+	d->sv->shared->chunk_count--;
 	atomic_fetch_sub_explicit(&data_pool(d)->map_bytes, sizeof(*c), memory_order_relaxed);
 }
 
 /* A subvolume keeps this many whatever others use. */
 #define CHUNKS_KEPT 64u
+#define TRIM_SCAN_MAX 1024u
+
+/* Of the pool's cap each reactor may always use its part: what another one does not use any more stays with that one. */
+static bool too_many(const struct data *d)
+{
+	const struct pool *pool = data_pool(d);
+
+	return d->sv->shared->chunk_count > d->map_cap_bytes / pool->options.reactors / sizeof(struct chunk) &&
+	       atomic_load_explicit(&pool->map_bytes, memory_order_relaxed) > d->map_cap_bytes;
+}
 
 void chunks_trim(struct data *d)
 {
-	struct pool *pool = data_pool(d);
+	struct shared *shared = d->sv->shared;
 
-	while (d->lru && d->chunk_count > CHUNKS_KEPT &&
-	       atomic_load_explicit(&pool->map_bytes, memory_order_relaxed) > d->map_cap_bytes)
-		chunk_free(d->lru);
+	for (unsigned i = 0; i < TRIM_SCAN_MAX && shared->chunks && too_many(d); i++) {
+		struct chunk *c = shared->chunks;
+
+		if (c->file->data->chunk_count > CHUNKS_KEPT) {
+			chunk_free(c);
+		} else {
+			unlist(c);
+			chunk_list(c); /* as the newest */
+		}
+	}
 }
 
 void chunk_pin(struct chunk *c)

@@ -164,6 +164,11 @@ void cutter_wake(struct data *d)
 	reactor_defer(d->sv->reactor, &r->msg);
 }
 
+bool cutter_waits(const struct data *d)
+{
+	return d->cut_files || d->cutter->nleft;
+}
+
 bool cutter_busy(const struct data *d)
 {
 	return d->cutter->busy;

@@ -53,7 +53,7 @@ struct chunk {
 	bool in_dirty;             /* in the file's list of dirty chunks */
 	struct blockmap map;       /* current */
 	struct chunk *prev, *next;                 /* of the file */
-	struct chunk *lru_prev, *lru_next;         /* of the subvolume's evictable ones */
+	struct chunk *lru_prev, *lru_next;         /* of the reactor's evictable ones */
 	struct chunk *changed_prev, *changed_next; /* of the file's */
 	struct chunk *dirty_prev, *dirty_next;
 	struct blockmap *out;      /* where the back layer is written to; NULL: that is in the map already */
@@ -586,7 +586,6 @@ struct data {
 
 	struct chunk **buckets;
 	size_t bucket_count, chunk_count;
-	struct chunk *lru;       /* utlist: oldest first */
 	uint64_t map_cap_bytes;
 
 	struct file *lists[FILE_FAILED + 1];
@@ -612,6 +611,7 @@ struct data {
 	struct reactor_timer timer;
 	uint64_t timer_began_ns, timer_epoch, synced_epoch;
 	bool timer_busy, stopping;
+	bool timer_quiet;        /* it found nothing to commit the last time */
 
 	struct file *cut_files; /* with cuts; utlist */
 	struct cutter *cutter;
@@ -619,6 +619,7 @@ struct data {
 
 /* There is a file with cuts that are put. */
 void cutter_wake(struct data *d);
+bool cutter_waits(const struct data *d); /* there are cuts, and the timer has to wake it again */
 
 /*
  * Blocks under write-back may be about to become parts of a compressed extent, of which a change of some would leave the rest

@@ -147,6 +147,8 @@ void file_move(struct file *f, enum file_list to)
 	f->list = to;
 	if (to == FILE_CLEAN)
 		inode_unpin(f->inode);
+	else
+		writeback_changed(d->sv);
 }
 
 /* The next batch copies the inline data into a record of the live node. */

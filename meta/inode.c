@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The inode cache of a subvolume: a hash table, and an LRU list of what is not pinned.
+ * The inode cache of a subvolume: a hash table, and an LRU list of what is not pinned, with the other subvolumes of the reactor.
  *
  * Inodes leave memory only between handlers (a deferred message), so a pointer is good until
  * its handler returns. What a file has ahead of RocksDB pins its inode.
@@ -16,12 +16,13 @@
 #include "io/log.h"
 #include "meta/charge.h"
 #include "meta/file.h"
+#include "meta/shared.h"
 #include "meta/subvol_internal.h"
 #include "meta/version.h"
 
 #define BUCKETS_MIN 1024u
-#define SHARE_MIN 256u       /* inodes that a subvolume may always keep */
-#define EVICT_SCAN_MAX 4096u /* looked at in one message */
+#define INODES_KEPT 256u     /* of a subvolume, whatever others use */
+#define EVICT_SCAN_MAX 1024u /* looked at in one message */
 
 /* ---- hash table ---- */
 
@@ -65,6 +66,7 @@ static void buckets_grow(struct subvol *sv)
 static void count_changed(struct subvol *sv, int by)
 {
 	sv->inode_count += (size_t)(ssize_t)by;
+	sv->shared->inode_count += (size_t)(ssize_t)by;
 	atomic_store_explicit(&sv->cached_inodes, sv->inode_count, memory_order_relaxed);
 	atomic_fetch_add_explicit(&sv->pool->cached_inodes, (uint64_t)(int64_t)by, memory_order_relaxed);
 }
@@ -84,32 +86,32 @@ static void unhash(struct inode *inode)
 
 static void lru_push(struct inode *inode)
 {
-	struct subvol *sv = inode->sv;
+	struct shared *shared = inode->sv->shared;
 
 	inode->lru_prev = NULL;
-	inode->lru_next = sv->lru_head;
-	if (sv->lru_head)
-		sv->lru_head->lru_prev = inode;
+	inode->lru_next = shared->inodes_newest;
+	if (shared->inodes_newest)
+		shared->inodes_newest->lru_prev = inode;
 	else
-		sv->lru_tail = inode;
-	sv->lru_head = inode;
+		shared->inodes_oldest = inode;
+	shared->inodes_newest = inode;
 	inode->listed = true;
 }
 
 static void lru_take(struct inode *inode)
 {
-	struct subvol *sv = inode->sv;
+	struct shared *shared = inode->sv->shared;
 
 	if (!inode->listed)
 		return;
 	if (inode->lru_prev)
 		inode->lru_prev->lru_next = inode->lru_next;
 	else
-		sv->lru_head = inode->lru_next;
+		shared->inodes_newest = inode->lru_next;
 	if (inode->lru_next)
 		inode->lru_next->lru_prev = inode->lru_prev;
 	else
-		sv->lru_tail = inode->lru_prev;
+		shared->inodes_oldest = inode->lru_prev;
 	inode->listed = false;
 }
 
@@ -121,32 +123,27 @@ static void inode_free(struct inode *inode)
 	free(inode);
 }
 
-static size_t share(const struct subvol *sv)
+/* Of the pool's cap each reactor may always use its part: what another one does not use any more stays with that one. */
+static bool too_many(const struct shared *shared)
 {
-	const struct pool *pool = sv->pool;
-	const uint32_t open = atomic_load_explicit(&pool->open_count, memory_order_relaxed);
-	const size_t part = pool->options.inode_cache / (open ? open : 1);
+	const struct pool *pool = shared->pool;
 
-	return part < SHARE_MIN ? SHARE_MIN : part;
-}
-
-static bool too_many(const struct subvol *sv)
-{
-	return sv->inode_count > share(sv) &&
-	       atomic_load_explicit(&sv->pool->cached_inodes, memory_order_relaxed) > sv->pool->options.inode_cache;
+	return shared->inode_count > pool->options.inode_cache / pool->options.reactors &&
+	       atomic_load_explicit(&pool->cached_inodes, memory_order_relaxed) > pool->options.inode_cache;
 }
 
 static void evict(struct reactor *r, struct reactor_msg *msg)
 {
-	struct subvol *sv = (struct subvol *)((char *)msg - offsetof(struct subvol, evict_msg));
+	struct shared *shared = (struct shared *)((char *)msg - offsetof(struct shared, evict_msg));
 
 	(void)r;
-	sv->evicting = false;
-	for (unsigned i = 0; i < EVICT_SCAN_MAX && sv->lru_tail && too_many(sv); i++) {
-		struct inode *inode = sv->lru_tail;
+	shared->evicting = false;
+	for (unsigned i = 0; i < EVICT_SCAN_MAX && shared->inodes_oldest && too_many(shared); i++) {
+		struct inode *inode = shared->inodes_oldest;
 
 		lru_take(inode);
-		if (inode->waiters.head || (inode->file && !file_clean(inode->file))) {
+		if (inode->sv->inode_count <= INODES_KEPT || inode->waiters.head ||
+		    (inode->file && !file_clean(inode->file))) {
 			lru_push(inode);
 			continue;
 		}
@@ -155,13 +152,15 @@ static void evict(struct reactor *r, struct reactor_msg *msg)
 	}
 }
 
-static void ask_evict(struct subvol *sv)
+static void ask_evict(const struct subvol *sv)
 {
-	if (sv->evicting || !too_many(sv))
+	struct shared *shared = sv->shared;
+
+	if (shared->evicting || !too_many(shared))
 		return;
-	sv->evicting = true;
-	sv->evict_msg.fn = evict;
-	reactor_defer(sv->reactor, &sv->evict_msg);
+	shared->evicting = true;
+	shared->evict_msg.fn = evict;
+	reactor_defer(sv->reactor, &shared->evict_msg);
 }
 
 void inode_pin(struct inode *inode)
@@ -190,12 +189,12 @@ void inodes_free(struct subvol *sv)
 		for (inode = sv->inode_buckets[i]; inode; inode = next) {
 			next = inode->hash_next;
 			count_changed(sv, -1);
+			lru_take(inode);
 			inode_free(inode);
 		}
 	}
 	free(sv->inode_buckets);
 	sv->inode_buckets = NULL;
-	sv->lru_head = sv->lru_tail = NULL;
 }
 
 /* ---- getting one ---- */
@@ -343,7 +342,7 @@ int inode_get_dead(struct op *op, uint64_t ino, struct inode **out)
 			return -ENOENT;
 		return load(op, ino, out);
 	}
-	if ((*out)->listed && sv->lru_head != *out) {
+	if ((*out)->listed && sv->shared->inodes_newest != *out) {
 		lru_take(*out);
 		lru_push(*out);
 	}

@@ -10,12 +10,13 @@
 
 #define BUFFERS_BYTES ((size_t)32 << 20) /* of address space: of what was never needed, one page a MiB */
 
-int shared_create(struct shared **out)
+int shared_create(struct pool *pool, struct shared **out)
 {
 	struct shared *shared = calloc(1, sizeof(*shared));
 
 	if (!shared)
 		return -ENOMEM;
+	shared->pool = pool;
 	if (known_names_create(&shared->names) || buffers_create(NULL, NULL, BUFFERS_BYTES, &shared->buffers)) {
 		shared_destroy(shared);
 		return -ENOMEM;

@@ -222,7 +222,7 @@ static int write_ahead(struct op *op, struct db_batch *batch, bool allow_full)
 	if (r == -EAGAIN)
 		return op_again(op, STALL_NS);
 	if (!r)
-		sv->epoch++;
+		subvol_wrote(sv);
 	return r;
 }
 
@@ -657,30 +657,44 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 static int use_shared(struct subvol *sv)
 {
 	struct shared **shared = &sv->pool->shared[sv->reactor_index];
-	int r = *shared ? 0 : shared_create(shared);
+	int r = *shared ? 0 : shared_create(sv->pool, shared);
 
 	sv->shared = *shared;
 	return r;
 }
 
+/* What was begun ends, and nothing is left where others of the reactor find it. */
+static int attach_undo(struct op *op, int error)
+{
+	struct subvol *sv = op->sv;
+
+	if (sv->inputs_running || sv->shared->evicting || (sv->data && !data_idle(sv)))
+		return op_again(op, STALL_NS);
+	if (sv->data)
+		writeback_stop(sv);
+	inodes_free(sv);
+	return error;
+}
+
 static int attach(struct op *op, void *arg)
 {
 	struct subvol *sv = op->sv;
-	int r;
+	int *error = arg, r;
 
-	(void)arg;
+	if (*error)
+		return attach_undo(op, *error);
 	publish_known(sv);
 	r = sv->known ? 0 : known_create(sv->shared->names, &sv->known);
 	if (!r && !sv->data)
 		r = writeback_start(sv);
 	if (!r && !sv->read_only)
 		r = writeback_takeup(op);
-	if (r)
+	if (!r)
+		r = reaper_start(sv);
+	if (!r || r == META_WAIT)
 		return r;
-	r = reaper_start(sv);
-	if (r)
-		writeback_stop(sv);
-	return r;
+	*error = r;
+	return attach_undo(op, r);
 }
 
 struct subvol *subvol_find_open(struct pool *pool, const char *name)
@@ -696,7 +710,7 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	struct subvol *sv;
-	int r;
+	int r, error = 0;
 
 	if (subvol_find_open(pool, name))
 		return -EBUSY;
@@ -715,7 +729,7 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 		return r;
 	}
 	atomic_fetch_add(&pool->open_count, 1);
-	r = subvol_call(sv, attach, NULL);
+	r = subvol_call(sv, attach, &error);
 	if (r) {
 		log_error("subvolume %s: cannot be opened: %s", name, strerror(-r));
 		atomic_fetch_sub(&pool->open_count, 1);
@@ -770,7 +784,7 @@ static int detach(struct op *op, void *arg)
 		gather_stop(sv->gather);
 		c->stage = CLOSE_DRAIN;
 	}
-	if (sv->inputs_running || sv->evicting)
+	if (sv->inputs_running || sv->shared->evicting)
 		return op_again(op, STALL_NS);
 	inodes_free(sv);
 	return c->result;

@@ -50,9 +50,6 @@ struct subvol {
 	/* inode.c */
 	struct inode **inode_buckets;
 	size_t inode_bucket_count, inode_count;
-	struct reactor_msg evict_msg;
-	bool evicting;
-	struct inode *lru_head, *lru_tail; /* not pinned; the tail was used longest ago */
 	_Atomic uint64_t cached_inodes; /* inode_count for other threads */
 	struct lookups *lookups;
 	bool keep_lookups, numbers_used; /* for the end */
@@ -80,6 +77,18 @@ struct subvol {
  * batches that free, allow_full), -EROFS (read-only, or the pool failed), -EIO. Takes part in the next commit.
  */
 int subvol_write(struct op *op, struct db_batch *batch, bool allow_full);
+
+/*
+ * What RocksDB, or what is gathered for it, has of the subvolume has changed (subvol_wrote), or a file has become dirty: the timer
+ * has something to do. Without that a mounted subvolume wakes nobody. Reactor thread.
+ */
+void writeback_changed(struct subvol *sv);
+
+static inline void subvol_wrote(struct subvol *sv)
+{
+	sv->epoch++;
+	writeback_changed(sv);
+}
 
 /* Move the counters of this node with the batch; a delta of zeros adds nothing to it. */
 void counters_put(struct db *db, struct db_batch *batch, uint32_t tree, uint32_t node, const struct counters_delta *delta);

@@ -219,14 +219,33 @@ static void timer_arm(struct data *d)
 static void timer_step(struct op *op)
 {
 	struct data *d = op->sv->data;
+	int r;
 
-	if (data_sync_all(op) == META_WAIT)
+	if (op->stage != STAGE_COMMIT)
+		d->timer_epoch = op->sv->epoch; /* what is written after the commit began may miss it */
+	r = data_sync_all(op);
+	if (r == META_WAIT)
 		return;
 	op_finish(op);
-	if (!d->lists[FILE_FAILED])
+	if (!r && !d->lists[FILE_FAILED])
 		d->synced_epoch = d->timer_epoch;
 	d->timer_busy = false;
 	timer_arm(d);
+}
+
+void writeback_changed(struct subvol *sv)
+{
+	struct data *d = sv->data;
+
+	if (!d || d->timer.armed || d->timer_busy)
+		return;
+	d->timer_began_ns = reactor_now_ns(sv->reactor);
+	timer_arm(d);
+}
+
+static bool anything_to_commit(const struct data *d)
+{
+	return d->lists[FILE_DIRTY] || d->lists[FILE_RUNNING] || d->lists[FILE_FAILED] || d->synced_epoch != d->sv->epoch;
 }
 
 static void timer_fired(struct reactor *r, struct reactor_timer *timer)
@@ -237,13 +256,15 @@ static void timer_fired(struct reactor *r, struct reactor_timer *timer)
 	chunks_trim(d);
 	space_reap(data_pool(d)->space);
 	cutter_wake(d);
-	if (!d->lists[FILE_DIRTY] && !d->lists[FILE_RUNNING] && !d->lists[FILE_FAILED] &&
-	    d->synced_epoch == d->sv->epoch) {
-		timer_arm(d); /* nothing was written since the last commit */
+	if (!anything_to_commit(d)) {
+		/* Once more after the last change: by then what it freed can be reaped. */
+		if (!d->timer_quiet || cutter_waits(d))
+			timer_arm(d);
+		d->timer_quiet = true;
 		return;
 	}
+	d->timer_quiet = false;
 	d->timer_busy = true;
-	d->timer_epoch = d->sv->epoch; /* what is written from now on may miss the commit */
 	op_init(&d->timer_op, d->sv, timer_step);
 	timer_step(&d->timer_op);
 }

@@ -12,7 +12,7 @@
 
 #include "io/log.h"
 #include "meta/mkfs.h"
-#include "meta/subvol_internal.h"
+#include "meta/data_internal.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -75,14 +75,14 @@ static bool has_sanitizer(void)
 }
 
 /* Small files, some with data, all looked up again; then everything is written and known to RocksDB. */
-static void use_one(struct subvol *sv)
+static void use_one(struct subvol *sv, unsigned files)
 {
 	struct inode_attr attr, again;
 	char name[32], data[4096];
 
 	fx.sv = sv;
 	memset(data, 'x', sizeof(data));
-	for (unsigned i = 0; i < FILES; i++) {
+	for (unsigned i = 0; i < files; i++) {
 		snprintf(name, sizeof(name), "file-%u", i);
 		ck_assert_int_eq(fx_create(&fx, ROOT, name, S_IFREG | 0644, &attr), 0);
 		if (i % 4 == 0)
@@ -124,13 +124,13 @@ START_TEST(each_costs_little)
 
 	make_on_file();
 	open_one(MANY);
-	use_one(subvols[MANY]);
+	use_one(subvols[MANY], FILES);
 	before = resident_kib();
 	for (unsigned i = 0; i < MANY; i++)
 		open_one(i);
 	idle = resident_kib();
 	for (unsigned i = 0; i < MANY; i++)
-		use_one(subvols[i]);
+		use_one(subvols[i], FILES);
 	used = resident_kib();
 	if (before && !has_sanitizer()) {
 		ck_assert_msg(idle < before + MANY * IDLE_MOST_KIB, "%zu KiB each while nothing happens in them",
@@ -214,8 +214,112 @@ START_TEST(an_opening_starts_with_nothing_known)
 }
 END_TEST
 
+static bool all_at_rest(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (subvols[i]->data->timer.armed || subvols[i]->data->timer_busy)
+			return false;
+	return true;
+}
+
+static void run_to_rest(unsigned n)
+{
+	while (!all_at_rest(n))
+		ck_assert_int_ge(reactor_run_once(fx.reactor, REACTOR_NEVER_NS), 0);
+}
+
+/* A name, data, and the name away again. */
+static void change_one(struct subvol *sv, unsigned what)
+{
+	struct inode_attr attr;
+	int r = 0;
+
+	fx.sv = sv;
+	if (what == 0)
+		r = fx_create(&fx, ROOT, "a", S_IFREG | 0644, &attr);
+	else if (what == 2)
+		r = fx_unlink(&fx, ROOT, "a");
+	else
+		r = fx_lookup(&fx, ROOT, "a", &attr);
+	ck_assert_int_eq(r, 0);
+	if (what == 1)
+		ck_assert_int_eq(fx_write(&fx, attr.ino, 0, "abc", 3, 0), 3);
+}
+
+/* Nothing wakes the reactor when nothing changed; and what changes after a rest is committed by itself. */
+START_TEST(those_without_changes_wake_nobody)
+{
+	struct pool_options options = { .commit_ms = 5 };
+	struct subvol *first;
+	struct pool_stats before, after;
+
+	fixture_make(&fx, 512 * MIB, 16 * MIB, &options);
+	first = fx.sv;
+	for (unsigned i = 0; i < 4; i++)
+		open_one(i);
+	run_to_rest(4);
+	for (unsigned what = 0; what < 3; what++) {
+		pool_stats(fx.pool, &before);
+		change_one(subvols[2], what);
+		run_to_rest(4);
+		pool_stats(fx.pool, &after);
+		ck_assert_uint_gt(after.commits, before.commits);
+		ck_assert_uint_eq(after.dirty_blocks, 0);
+	}
+	close_all(4, first);
+	fixture_end(&fx);
+}
+END_TEST
+
+#define CACHED 1000u
+#define CROWDED 6u
+#define OWN 500u /* files of each */
+
+static void read_back(struct subvol *sv)
+{
+	struct inode_attr attr;
+	char name[32], data[8192];
+
+	fx.sv = sv;
+	for (unsigned i = 0; i < OWN; i++) {
+		snprintf(name, sizeof(name), "file-%u", i);
+		ck_assert_int_eq(fx_lookup(&fx, ROOT, name, &attr), 0);
+		ck_assert_int_eq(fx_read(&fx, attr.ino, 0, data, sizeof(data), 0), i % 4 ? 0 : 4096);
+		ck_assert(i % 4 || (data[0] == 'x' && data[4095] == 'x'));
+		lookup_forget(sv, attr.ino, 1);
+	}
+}
+
+/* One limit for all: who needs memory gets it from those that do nothing, but not all of it. */
+START_TEST(idle_ones_give_up_what_is_cached)
+{
+	struct pool_options options = { .inode_cache = CACHED, .map_cache_bytes = CACHED / 4 * sizeof(struct chunk) };
+	struct subvol *first;
+	uint64_t inodes = 0, chunks = 0;
+
+	fixture_make(&fx, 512 * MIB, 16 * MIB, &options);
+	first = fx.sv;
+	for (unsigned i = 0; i < CROWDED; i++) {
+		open_one(i);
+		use_one(subvols[i], OWN);
+	}
+	for (unsigned i = 0; i < CROWDED; i++) {
+		ck_assert_uint_ge(subvols[i]->inode_count, 256);
+		inodes += subvols[i]->inode_count;
+		chunks += subvols[i]->data->chunk_count;
+	}
+	ck_assert_uint_lt(subvols[0]->inode_count, OWN);
+	ck_assert_uint_le(inodes, CROWDED * 256 + 100);
+	ck_assert_uint_le(chunks, CROWDED * 64 + 100);
+	for (unsigned i = 0; i < CROWDED; i++)
+		read_back(subvols[i]);
+	close_all(CROWDED, first);
+	fixture_end(&fx);
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run("many", each_costs_little, names_of_one_are_not_known_in_another, an_opening_starts_with_nothing_known,
-			NULL);
+			those_without_changes_wake_nobody, idle_ones_give_up_what_is_cached, NULL);
 }
