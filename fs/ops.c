@@ -213,6 +213,52 @@ static bool early(struct session *s, struct request *r)
 }
 
 /*
+ * What counts against which limit (docs/architecture.md, section 7): everything that reaches us is work, so the operations on names and
+ * attributes count as reads or writes, by whether they change something. What gives back, ends or makes durable is free: who waits for
+ * it is not served by its waiting. Of data, what was asked for.
+ */
+static enum throttle_kind cost(const struct request *r, uint64_t *bytes)
+{
+	switch (r->in->opcode) {
+	case FUSE_READ:
+		if (request_arg_len(r) >= sizeof(struct fuse_read_in))
+			*bytes = ((const struct fuse_read_in *)request_arg(r))->size;
+		return THROTTLE_READ;
+	case FUSE_WRITE:
+		if (request_arg_len(r) >= sizeof(struct fuse_write_in))
+			*bytes = ((const struct fuse_write_in *)request_arg(r))->size;
+		return THROTTLE_WRITE;
+	case FUSE_LOOKUP:
+	case FUSE_GETATTR:
+	case ABI_STATX:
+	case FUSE_READLINK:
+	case FUSE_GETXATTR:
+	case FUSE_LISTXATTR:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+	case FUSE_LSEEK:
+		return THROTTLE_READ;
+	case FUSE_SETATTR:
+	case FUSE_SYMLINK:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_UNLINK:
+	case FUSE_RMDIR:
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_LINK:
+	case FUSE_TMPFILE:
+	case FUSE_SETXATTR:
+	case FUSE_REMOVEXATTR:
+	case FUSE_FALLOCATE:
+	case FUSE_COPY_FILE_RANGE:
+		return THROTTLE_WRITE;
+	default:
+		return THROTTLE_NONE;
+	}
+}
+
+/*
  * ENOSYS once, and the kernel never sends it again: files and directories have no open state here,
  * pages and directory contents stay cached over a close. CREATE is left out for the same reason: without it
  * the kernel sends one MKNOD and no RELEASE.
@@ -254,4 +300,5 @@ const struct session_ops ops_session = {
 	.fuse = &fuse_ops,
 	.priv_bytes = sizeof(struct call),
 	.early = early,
+	.cost = cost,
 };

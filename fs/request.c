@@ -47,7 +47,7 @@ struct request_pool {
 	int large_free[REQUEST_LARGE];
 	unsigned large_free_count;
 	int spare_large;          /* behind the next read; -1: to be taken from large_free */
-	unsigned used;
+	unsigned used, held, held_large;
 	uint64_t arrivals;
 	bool slot_locked[REQUEST_SLOTS], large_locked[REQUEST_LARGE];
 	bool lock_refused;
@@ -146,6 +146,23 @@ struct reactor *request_pool_reactor(const struct request_pool *pool)
 unsigned request_pool_used(const struct request_pool *pool)
 {
 	return pool->used;
+}
+
+bool request_pool_may_hold(const struct request_pool *pool)
+{
+	return pool->held < REQUEST_SLOTS / 4 && pool->held_large < REQUEST_LARGE / 4;
+}
+
+void request_pool_hold(struct request_pool *pool, const struct request *r)
+{
+	pool->held++;
+	pool->held_large += request_is_large(r);
+}
+
+void request_pool_unhold(struct request_pool *pool, const struct request *r)
+{
+	pool->held--;
+	pool->held_large -= request_is_large(r);
 }
 
 /* Have a buffer in memory for good; where locking is not allowed, at least for now. */

@@ -9,6 +9,7 @@
 
 #include "fs/fuse_abi.h"
 #include "io/reactor.h"
+#include "io/throttle.h"
 
 /*
  * Requests of the kernel and the buffers that they are read into. A reactor has one
@@ -47,6 +48,11 @@ struct request {
 	uint16_t slot;
 	bool taken;                      /* a handler answers it, now or later */
 	void *priv;                      /* the handlers' own memory for a request in execution */
+
+	/* held.c, while it waits for a limit. */
+	struct throttle_claim claim;
+	struct request *held_next;
+	bool interrupted;
 
 	/* Private. */
 	uint8_t *buffer;
@@ -89,6 +95,20 @@ int request_get(struct request_pool *pool, int fd, uint32_t session, struct requ
 
 /* The request was answered: unmark it, its buffers can be used again. */
 void request_put(struct request_pool *pool, struct request *r);
+
+/* Whether its data lies in one of the large buffers. */
+static inline bool request_is_large(const struct request *r)
+{
+	return r->large >= 0;
+}
+
+/*
+ * A request in use waits for its limits, as do at most a quarter of all and of the large ones: may_hold says whether one more may, which
+ * is not asked again by hold.
+ */
+bool request_pool_may_hold(const struct request_pool *pool);
+void request_pool_hold(struct request_pool *pool, const struct request *r);
+void request_pool_unhold(struct request_pool *pool, const struct request *r);
 
 /* Requests in use. */
 unsigned request_pool_used(const struct request_pool *pool);

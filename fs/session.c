@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "fs/held.h"
 #include "fs/session.h"
 #include "io/log.h"
 
@@ -34,7 +35,7 @@
 /* No session takes the last buffers: another one on the reactor would starve. */
 #define SESSION_SLOTS (REQUEST_SLOTS - REQUEST_SLOTS / 8)
 
-enum state { NEW, ACTIVE, PAUSED, ENDING, ENDED };
+enum state { NEW, ACTIVE, PAUSED, HELD, ENDING, ENDED };
 
 struct session {
 	struct request_pool *pool;
@@ -55,6 +56,8 @@ struct session {
 	uint32_t batch_bytes;          /* of the requests of this batch */
 	struct reactor_timer probe;
 	uint64_t probe_ns;
+	struct held held;
+	struct reactor_timer held_timer; /* armed while anything waits in held */
 	struct reactor_msg end_msg, resume_msg;
 	bool resuming;
 	_Atomic uint64_t requests;     /* written by the reactor thread */
@@ -303,6 +306,8 @@ static void end(struct session *s, int reason)
 	if (s->state >= ENDING)
 		return;
 	leave_source(s);
+	reactor_timer_cancel(s->reactor, &s->held_timer);
+	held_drop(&s->held);
 	s->state = ENDING;
 	s->reason = reason;
 	if (in_flight(s) == 0)
@@ -363,21 +368,92 @@ static void resume_soon(struct session *s)
 	reactor_defer(s->reactor, &s->resume_msg);
 }
 
+/* ---- Limits ---- */
+
+static void arm_held(struct session *s)
+{
+	const uint64_t at = held_next_look(&s->held, reactor_now_ns(s->reactor));
+
+	if (at == REACTOR_NEVER_NS)
+		reactor_timer_cancel(s->reactor, &s->held_timer);
+	else
+		reactor_timer_add(s->reactor, &s->held_timer, at);
+}
+
+/* A killed process goes at once, whatever its limits are: what it asked for was not begun. */
+static void let_killed_go(struct session *s)
+{
+	struct request *r;
+
+	while ((r = held_killed(&s->held))) {
+		r->session = s;
+		write_reply(r, -EINTR, NULL, 0);
+		request_put(s->pool, r);
+	}
+}
+
+/* Execute what has just been read, or hold it. */
+static void admit(struct session *s, struct request *r)
+{
+	const struct fuse_interrupt_in *in = request_arg(r);
+	uint64_t bytes = 0;
+	enum throttle_kind kind = s->ops->cost ? s->ops->cost(r, &bytes) : THROTTLE_NONE;
+	bool now;
+
+	if (r->in->opcode == FUSE_INTERRUPT && s->held.count && request_arg_len(r) >= sizeof(*in)) {
+		held_interrupt(&s->held, in->unique);
+		let_killed_go(s);
+	}
+	now = kind == THROTTLE_NONE || held_admit(&s->held, r, kind, bytes, reactor_now_ns(s->reactor));
+	if (!now || s->held.owes)
+		arm_held(s);
+	if (now)
+		dispatch(s, r);
+}
+
+static void stop_reading(struct session *s)
+{
+	leave_source(s);
+	s->state = HELD;
+}
+
+static void on_held(struct reactor *reactor, struct reactor_timer *t)
+{
+	struct session *s = (void *)((char *)t - offsetof(struct session, held_timer));
+	struct request *r;
+
+	(void)reactor;
+	let_killed_go(s);
+	while ((r = held_due(&s->held, reactor_now_ns(s->reactor))))
+		dispatch(s, r);
+	if (s->state == HELD && session_gone(s)) { /* the read that would say so is not made */
+		end(s, 0);
+		return;
+	}
+	if (s->state == HELD && held_room(&s->held))
+		activate(s);
+	arm_held(s);
+}
+
 /* One request. False when there is none to be had now. */
 static bool receive(struct session *s)
 {
 	struct request *r;
 	int err;
 
-	if (in_flight(s) >= SESSION_SLOTS) {
+	if (in_flight(s) + s->held.count >= SESSION_SLOTS) {
 		pause_reading(s);
+		return false;
+	}
+	if (!held_room(&s->held)) {
+		stop_reading(s);
 		return false;
 	}
 	err = request_get(s->pool, s->fd, s->options.number, &r);
 	switch (err) {
 	case 0:
 		s->batch_bytes += r->in->len;
-		dispatch(s, r);
+		admit(s, r);
 		return s->state == ACTIVE;
 	case -EINTR:
 	case -ENOENT: /* the request was interrupted before we got it */
@@ -530,6 +606,8 @@ int session_create(struct request_pool *pool, int fd, const struct session_ops *
 	s->name = strdup(options->name);
 	s->source = (struct reactor_source){ .poll = on_source, .fd = fd, .events = POLLIN };
 	s->probe.fn = on_probe;
+	held_init(&s->held, pool, &options->throttles);
+	s->held_timer.fn = on_held;
 	s->end_msg.fn = on_end;
 	s->resume_msg.fn = on_resume;
 	err = !s->name				       ? -ENOMEM

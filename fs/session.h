@@ -15,7 +15,7 @@
  * A FUSE connection on a reactor: reads requests, has libfuse parse and dispatch
  * them, writes the replies. What the requests mean is the handlers' affair.
  *
- *	new --mounted--> active <--> paused (no buffer free)
+ *	new --mounted--> active <--> paused (no buffer free), held (its limits let no more be read)
  *	  \                 \________/
  *	   \__________________v
  *	                    ending --last request answered--> ended()
@@ -41,6 +41,8 @@ struct session_ops {
 	 * taken, or needs no answer.
 	 */
 	bool (*early)(struct session *s, struct request *r);
+	/* What a request counts as for the limits, and the bytes of data that it moves. May be NULL: nothing is limited. */
+	enum throttle_kind (*cost)(const struct request *r, uint64_t *bytes);
 	/* The kernel is ready for requests: mount(2) was called and INIT answered. May be NULL. */
 	void (*mounted)(struct session *s);
 	/*
@@ -57,6 +59,7 @@ struct session_options {
 	bool writeback;     /* the kernel's write-back cache */
 	bool parallel_dio;  /* OPEN is answered: O_DIRECT writers of one file work at the same time */
 	unsigned max_background; /* 0: 128 */
+	struct throttles throttles; /* the limits; theirs is a longer life */
 };
 
 /*
@@ -118,7 +121,7 @@ bool session_gone(const struct session *s);
 /* Numbers of a moment; any thread. */
 struct session_stats {
 	uint64_t requests;
-	uint32_t in_flight;
+	uint32_t in_flight; /* without those that wait for a limit */
 	bool mounted;
 };
 void session_stats(const struct session *s, struct session_stats *out);

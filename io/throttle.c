@@ -124,10 +124,16 @@ void throttles_hold(const struct throttles *ts)
 		add(&t->waiting, 1);
 }
 
+void throttles_abandon(const struct throttles *ts)
+{
+	EACH_LEVEL(ts, i, t)
+		add(&t->waiting, (uint64_t)-1);
+}
+
 void throttles_release(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns)
 {
+	throttles_abandon(ts);
 	EACH_LEVEL(ts, i, t) {
-		add(&t->waiting, (uint64_t)-1);
 		add(&t->delayed_ops, 1);
 		add(&t->delayed_ns, now_ns > c->since_ns ? now_ns - c->since_ns : 0);
 	}

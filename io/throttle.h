@@ -75,4 +75,7 @@ void throttles_cancel(const struct throttles *ts, const struct throttle_claim *c
 void throttles_hold(const struct throttles *ts);
 void throttles_release(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns);
 
+/* It waits no more and was not served. */
+void throttles_abandon(const struct throttles *ts);
+
 #endif

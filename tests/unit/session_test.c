@@ -10,141 +10,20 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "fs/ops.h"
 #include "io/reactor_ring.h"
-#include "meta/pool.h"
-#include "tests/fake/fake_meta.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/session_rig.h"
 
-static char mnt[64];
-static struct reactor *reactor;
-static struct request_pool *pool;
-static struct ops_volume volume;
-static struct session *session;
-static struct session_ops ops;
-static int fuse_fd;
-static sem_t mounted, ended;
-static int end_reason;
-
-struct pool *subvol_pool(const struct subvol *sv)
-{
-	(void)sv;
-	return NULL;
-}
-
-void pool_stats(struct pool *p, struct pool_stats *out)
-{
-	(void)p;
-	*out = (struct pool_stats){ 0 };
-}
-
-/* ---- On the reactor ---- */
-
-struct task {
-	struct reactor_msg msg;
-	void (*fn)(void *arg);
-	void *arg;
-	sem_t done;
-};
-
-static void run_task(struct reactor *r, struct reactor_msg *msg)
-{
-	struct task *t = (void *)((char *)msg - offsetof(struct task, msg));
-
-	(void)r;
-	t->fn(t->arg);
-	sem_post(&t->done);
-}
-
-static void on_reactor(void (*fn)(void *arg), void *arg)
-{
-	struct task t = { .msg.fn = run_task, .fn = fn, .arg = arg };
-
-	sem_init(&t.done, 0, 0);
-	reactor_post(reactor, &t.msg);
-	while (sem_wait(&t.done))
-		;
-	sem_destroy(&t.done);
-}
-
-static void start(void *arg)
-{
-	session_start(arg);
-}
-
-static void stop(void *arg)
-{
-	session_stop(arg);
-}
-
-static void abandon(void *arg)
-{
-	session_abandon(arg);
-}
-
-static void on_mounted(struct session *s)
-{
-	(void)s;
-	sem_post(&mounted);
-}
-
-static void on_ended(struct session *s, int reason)
-{
-	(void)s;
-	end_reason = reason;
-	sem_post(&ended);
-}
-
-static bool waited(sem_t *sem)
-{
-	struct timespec limit;
-
-	clock_gettime(CLOCK_REALTIME, &limit);
-	limit.tv_sec += 120;
-	return sem_timedwait(sem, &limit) == 0;
-}
-
-/* ---- Setup ---- */
-
-static void mount_kernel(void)
-{
-	char options[256];
-
-	snprintf(options, sizeof(options),
-		 "fd=%d,rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other,"
-		 "max_read=%u",
-		 fuse_fd, REQUEST_DATA_MAX);
-	ck_assert_int_eq(mount("fake", mnt, "fuse.nvfstest", 0, options), 0);
-}
+static struct rig_mount m;
 
 static void begin(const struct fake_options *fake, const struct session_options *options)
 {
-	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-	snprintf(mnt, sizeof(mnt), "/tmp/nvfs-session-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(mnt));
-	sem_init(&mounted, 0, 0);
-	sem_init(&ended, 0, 0);
-	ops = ops_session;
-	ops.mounted = on_mounted;
-	ops.ended = on_ended;
-	ck_assert_int_eq(reactor_create(NULL, &reactor), 0);
-	ck_assert_int_eq(request_pool_create(reactor, NULL, ops.priv_bytes, &pool), 0);
-	volume.sv = fake_new(reactor, fake);
-	volume.scratch = malloc(OPS_SCRATCH_BYTES);
-	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	ck_assert_int_ge(fuse_fd, 0);
-	ck_assert_int_eq(session_create(pool, fuse_fd, &ops, options, &volume, &session), 0);
-	ck_assert_int_eq(reactor_start_thread(reactor, "reactor"), 0);
-	on_reactor(start, session);
+	rig_begin();
+	rig_add(&m, fake, options);
 }
 
 static void begin_mounted(const struct fake_options *fake)
@@ -152,48 +31,30 @@ static void begin_mounted(const struct fake_options *fake)
 	static const struct session_options options = { .name = "test", .number = 1 };
 
 	begin(fake, &options);
-	mount_kernel();
-	ck_assert(waited(&mounted));
+	rig_mount(&m);
 }
 
 static void finish(int reason)
 {
-	ck_assert(waited(&ended));
-	ck_assert_int_eq(end_reason, reason);
-	session_destroy(session);
-	reactor_stop(reactor);
-	ck_assert_int_eq(reactor_join(reactor), 0);
-	ck_assert_uint_eq(request_pool_used(pool), 0);
-	request_pool_destroy(pool);
-	reactor_destroy(reactor);
-	fake_free(volume.sv);
-	free(volume.scratch);
-	umount2(mnt, MNT_DETACH);
-	ck_assert_int_eq(rmdir(mnt), 0);
+	rig_wait_end(&m, reason);
+	rig_end();
+	rig_remove(&m);
 }
 
 static void unmount(void)
 {
-	ck_assert_int_eq(umount(mnt), 0);
+	ck_assert_int_eq(umount(m.mnt), 0);
 	finish(0);
 }
 
 static const char *at(const char *name)
 {
-	static _Thread_local char path[4][512];
-	static _Thread_local unsigned next;
-	char *p = path[next++ % 4];
-
-	snprintf(p, sizeof(path[0]), "%s/%s", mnt, name);
-	return p;
+	return rig_at(&m, name);
 }
 
 static uint64_t requests(void)
 {
-	struct session_stats stats;
-
-	session_stats(session, &stats);
-	return stats.requests;
+	return rig_requests(&m);
 }
 
 /* ---- Life of a session ---- */
@@ -201,7 +62,7 @@ static uint64_t requests(void)
 START_TEST(ends_with_the_mount)
 {
 	begin_mounted(&(struct fake_options){ 0 });
-	ck_assert_int_eq(access(mnt, F_OK), 0);
+	ck_assert_int_eq(access(m.mnt, F_OK), 0);
 	unmount();
 }
 END_TEST
@@ -210,7 +71,7 @@ START_TEST(waits_for_the_mount_until_abandoned)
 {
 	begin(&(struct fake_options){ 0 }, &(struct session_options){ .name = "t", .number = 1 });
 	poll(NULL, 0, 50);
-	on_reactor(abandon, session);
+	rig_on_reactor(rig_abandon, m.session);
 	finish(-ECANCELED);
 }
 END_TEST
@@ -218,7 +79,7 @@ END_TEST
 START_TEST(abandoning_a_mounted_one_does_nothing)
 {
 	begin_mounted(&(struct fake_options){ 0 });
-	on_reactor(abandon, session);
+	rig_on_reactor(rig_abandon, m.session);
 	ck_assert_int_eq(mkdir(at("d"), 0755), 0);
 	unmount();
 }
@@ -227,7 +88,7 @@ END_TEST
 START_TEST(stops_when_told)
 {
 	begin_mounted(&(struct fake_options){ 0 });
-	on_reactor(stop, session);
+	rig_on_reactor(rig_stop, m.session);
 	finish(-ESHUTDOWN);
 }
 END_TEST
@@ -369,7 +230,7 @@ START_TEST(opens_as_posix_says)
 	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_eq(st.st_size, 0);
 	close(fd);
-	fd = open(mnt, O_TMPFILE | O_RDWR, 0600);
+	fd = open(m.mnt, O_TMPFILE | O_RDWR, 0600);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(write(fd, "t", 1), 1);
 	ck_assert_int_eq(linkat(AT_FDCWD, at("x"), AT_FDCWD, at("y"), 0), -1);
@@ -390,7 +251,7 @@ static void query(void *arg)
 {
 	struct attr_query *q = arg;
 
-	q->found = fake_attr(volume.sv, q->ino, &q->attr);
+	q->found = fake_attr(m.volume.sv, q->ino, &q->attr);
 }
 
 /* What stat(2) says is what the server has. */
@@ -401,7 +262,7 @@ static void same_as_server(const char *name)
 
 	ck_assert_int_eq(lstat(at(name), &st), 0);
 	q.ino = st.st_ino;
-	on_reactor(query, &q);
+	rig_on_reactor(query, &q);
 	ck_assert(q.found);
 	ck_assert_msg(st.st_nlink == q.attr.nlink, "%s: nlink %lu, not %u", name,
 		      (unsigned long)st.st_nlink, q.attr.nlink);
@@ -516,7 +377,7 @@ START_TEST(reads_move_the_atime_and_nothing_else)
 	struct stat before, after;
 	int fd;
 
-	volume.relatime = true;
+	m.volume.relatime = true;
 	begin_mounted(&(struct fake_options){ .wait_every = 1 });
 	fd = open(at("f"), O_RDWR | O_CREAT, 0644);
 	ck_assert_int_eq(ftruncate(fd, 8192), 0);
@@ -541,14 +402,14 @@ START_TEST(lookups_are_given_back)
 		snprintf(name, sizeof(name), "f%d", i);
 		close(open(at(name), O_CREAT | O_RDWR, 0644));
 	}
-	ck_assert_uint_ge(fake_lookups(volume.sv), 200);
+	ck_assert_uint_ge(fake_lookups(m.volume.sv), 200);
 	for (int i = 0; i < 200; i++) {
 		snprintf(name, sizeof(name), "f%d", i);
 		ck_assert_int_eq(unlink(at(name)), 0);
 	}
-	for (int i = 0; i < 6000 && fake_lookups(volume.sv); i++)
+	for (int i = 0; i < 6000 && fake_lookups(m.volume.sv); i++)
 		poll(NULL, 0, 10);
-	ck_assert_uint_eq(fake_lookups(volume.sv), 0);
+	ck_assert_uint_eq(fake_lookups(m.volume.sv), 0);
 	unmount();
 }
 END_TEST
@@ -560,8 +421,7 @@ START_TEST(parallel_direct_opens_work)
 
 	begin(&(struct fake_options){ .wait_every = 3 },
 	      &(struct session_options){ .name = "t", .number = 1, .parallel_dio = true });
-	mount_kernel();
-	ck_assert(waited(&mounted));
+	rig_mount(&m);
 	fd = open(at("f"), O_RDWR | O_CREAT | O_DIRECT, 0644);
 	cached = open(at("f"), O_RDWR);
 	ck_assert(fd >= 0 && cached >= 0);
@@ -614,27 +474,27 @@ static struct neighbour neighbour = { .source = { .poll = neighbour_poll, .fd = 
 static void neighbour_come(void *arg)
 {
 	(void)arg;
-	ck_assert_int_eq(reactor_source_add(reactor, &neighbour.source), 0);
+	ck_assert_int_eq(reactor_source_add(rig_reactor, &neighbour.source), 0);
 }
 
 static void neighbour_go(void *arg)
 {
 	(void)arg;
-	reactor_source_remove(reactor, &neighbour.source);
+	reactor_source_remove(rig_reactor, &neighbour.source);
 }
 
 /* Whoever has its batch ended by the requests of another still reads one of its own each time. */
 START_TEST(busy_neighbour_starves_nobody)
 {
 	begin_mounted(&(struct fake_options){ 0 });
-	on_reactor(neighbour_come, NULL);
+	rig_on_reactor(neighbour_come, NULL);
 	for (int i = 0; i < 20; i++) {
 		char name[16];
 
 		snprintf(name, sizeof(name), "d%d", i);
 		ck_assert_int_eq(mkdir(at(name), 0755), 0);
 	}
-	on_reactor(neighbour_go, NULL);
+	rig_on_reactor(neighbour_go, NULL);
 	unmount();
 }
 END_TEST
@@ -652,12 +512,7 @@ int main(void)
 	Suite *suite = suite_create("session");
 	TCase *tcase = tcase_create("session");
 
-	if (getuid())
-		unit_skip("needs root");
-	if (access("/dev/fuse", R_OK | W_OK))
-		unit_skip("no /dev/fuse");
-	if (unshare(CLONE_NEWNS))
-		unit_skip("this root may not mount (no CAP_SYS_ADMIN)");
+	rig_skip_if_impossible();
 	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
 		tcase_add_test(tcase, tests[i]);
