@@ -20,44 +20,35 @@ static json_t *stats_object(const struct subvol_stats *s)
 			 (json_int_t)s->cached_inodes);
 }
 
-struct mount_search {
-	const char *name;
-	json_t *object;
-};
-
 static void add_mount(const struct volume *v, void *arg)
 {
-	struct mount_search *search = arg;
 	struct subvol_stats stats;
+	json_t *object = arg;
 
-	if (strcmp(v->name, search->name))
-		return;
 	subvol_stats(v->ops.sv, &stats);
-	json_object_set_new(search->object, "mounted", json_true());
-	json_object_set_new(search->object, "target", admin_text(v->target, strlen(v->target)));
-	json_object_set_new(search->object, "read_only", json_boolean(v->read_only));
-	json_object_set_new(search->object, "stats", stats_object(&stats));
+	json_object_set_new(object, "mounted", json_true());
+	json_object_set_new(object, "target", admin_text(v->target, strlen(v->target)));
+	json_object_set_new(object, "read_only", json_boolean(v->read_only));
+	json_object_set_new(object, "stats", stats_object(&stats));
 	/* What an open one uses is known to the reactor first. */
-	json_object_set_new(search->object, "used_bytes", json_integer(BYTES(stats.used_blocks)));
-	json_object_set_new(search->object, "used_inodes",
+	json_object_set_new(object, "used_bytes", json_integer(BYTES(stats.used_blocks)));
+	json_object_set_new(object, "used_inodes",
 			    json_integer((json_int_t)stats.used_inodes));
 }
 
 static json_t *subvolume_object(struct server *s, const struct subvol_info *info, const char *name)
 {
-	struct mount_search search = { .name = name };
 	const struct subvol_rec *rec = &info->rec;
-
-	search.object = json_pack(
+	json_t *object = json_pack(
 		"{s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "name", admin_text(name, strlen(name)), "id",
 		(json_int_t)rec->tree, "size_bytes", BYTES(rec->size_blocks), "used_bytes",
 		BYTES(info->used_blocks), "inodes", (json_int_t)rec->inodes_max, "used_inodes",
 		(json_int_t)info->used_inodes, "thin", !(rec->flags & SUBVOL_RESERVED),
 		"compression", rec->compression ? "lz4" : "off", "created_ns",
 		(json_int_t)rec->created_ns, "mounted", 0, "leaving", server_is_leaving(s, name));
-	if (search.object)
-		server_each_volume(s, add_mount, &search);
-	return search.object;
+	if (object)
+		server_volume(s, name, add_mount, object);
+	return object;
 }
 
 json_t *admin_subvolume_reply(struct server *s, const char *name)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -273,6 +274,18 @@ static int go_to_background(int *ready_fd)
 	return chdir("/") ? -errno : 0;
 }
 
+/* A mount takes a descriptor here and one in the worker: as many as we are allowed to have, and not only what the caller left us. */
+static void raise_descriptors(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warn("the limit of open files stays at what it is: %s", strerror(errno));
+}
+
 static int supervise(const struct arguments *a, char *program)
 {
 	char worker[] = "--worker", debug[] = "-d", syslog[] = "--syslog", o[] = "-o",
@@ -283,6 +296,7 @@ static int supervise(const struct arguments *a, char *program)
 	unsigned n = 0;
 	int status;
 
+	raise_descriptors();
 	poolconf_init(&c);
 	if (resolve(a, &c) || (!a->foreground && go_to_background(&s.ready_fd))) {
 		poolconf_free(&c);

@@ -28,7 +28,7 @@ struct ops_volume {
 	bool relatime;        /* reads that reach us move an access time that is a day old or older than the last change */
 	uint64_t touched_ino; /* the last file whose access time was looked at, and when (s, monotonic) */
 	time_t touched_at;
-	uint8_t *scratch; /* OPS_SCRATCH_BYTES: replies that are built in one run */
+	uint8_t *scratch; /* OPS_SCRATCH_BYTES, of the reactor: replies that are built in one run */
 	struct workers *flushers; /* of session_write_back() and nothing else: they wait for requests; NULL: none */
 	unsigned flushing;        /* requests that wait for them */
 };

@@ -14,6 +14,7 @@
 #include "fs/channel.h"
 #include "fs/server.h"
 #include "io/cleanup.h"
+#include "io/crc.h"
 #include "io/device.h"
 #include "io/log.h"
 #include "meta/event.h"
@@ -103,6 +104,9 @@ static int make_reactors(struct server *s, uint8_t *area)
 					  ops_session.priv_bytes, &s->requests[i]);
 		if (err)
 			return err;
+		s->scratch[i] = malloc(OPS_SCRATCH_BYTES);
+		if (!s->scratch[i])
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -181,6 +185,7 @@ static void free_all(struct server *s)
 		if (i < s->started)
 			reactor_join(s->reactors[i]);
 		request_pool_destroy(s->requests[i]);
+		free(s->scratch[i]);
 		reactor_destroy(s->reactors[i]);
 	}
 	for (unsigned i = 0; i < s->device_count; i++)
@@ -242,6 +247,42 @@ static void tell(struct server *s, enum channel_type type, uint32_t number, cons
 	channel_send(s->channel, &msg, fd);
 }
 
+/* ---- Volumes by name; server->lock ---- */
+
+static struct volume **bucket_of(struct server *s, const char *name)
+{
+	return &s->buckets[crc32c(0, name, strlen(name)) % SERVER_BUCKETS];
+}
+
+/* At most one has a name. */
+static struct volume *find_volume(struct server *s, const char *name)
+{
+	struct volume *v = *bucket_of(s, name);
+
+	while (v && strcmp(v->name, name))
+		v = v->bucket_next;
+	return v;
+}
+
+static void link_volume(struct volume *v)
+{
+	struct volume **bucket = bucket_of(v->server, v->name);
+
+	DL_APPEND(v->server->volumes, v);
+	v->bucket_next = *bucket;
+	*bucket = v;
+}
+
+static void unlink_volume(struct volume *v)
+{
+	struct volume **at = bucket_of(v->server, v->name);
+
+	DL_DELETE(v->server->volumes, v);
+	while (*at != v)
+		at = &(*at)->bucket_next;
+	*at = v->bucket_next;
+}
+
 /* A volume that nobody uses and whose session is over, taken out of the list; server->lock. */
 static struct volume *take_ended(struct server *s)
 {
@@ -283,10 +324,9 @@ static void close_volume(struct volume *v)
 	pthread_mutex_lock(&s->lock);
 	if (err && s->closing)
 		s->close_error = err;
-	DL_DELETE(s->volumes, v);
+	unlink_volume(v);
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
-	free(v->ops.scratch);
 	free(v);
 }
 
@@ -369,12 +409,15 @@ static bool is_leaving(const struct volume *v)
 	return v->ended || (v->session && session_gone(v->session));
 }
 
-static bool any_leaving(const struct server *s, const char *name)
+/* name NULL: any of them. */
+static bool any_leaving(struct server *s, const char *name)
 {
-	const struct volume *v;
+	const struct volume *v = name ? find_volume(s, name) : NULL;
 
+	if (name)
+		return v && is_leaving(v);
 	DL_FOREACH(s->volumes, v) {
-		if ((!name || !strcmp(v->name, name)) && is_leaving(v))
+		if (is_leaving(v))
 			return true;
 	}
 	return false;
@@ -396,17 +439,6 @@ bool server_is_leaving(struct server *s, const char *subvolume)
 }
 
 /* ---- Mount ---- */
-
-static struct volume *find_volume(struct server *s, const char *name)
-{
-	struct volume *v;
-
-	DL_FOREACH(s->volumes, v) {
-		if (!strcmp(v->name, name))
-			return v;
-	}
-	return NULL;
-}
 
 /* Enter a volume that is not open yet: from now on its name is taken. */
 static int enter(struct server *s, const struct mount_request *m, struct volume **out, char *why,
@@ -434,7 +466,7 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	v->read_only = m->read_only || pool_read_only(s->pool);
 	v->ops.relatime = !v->read_only && !m->noatime;
 	v->users = 1; /* ours */
-	DL_APPEND(s->volumes, v);
+	link_volume(v);
 	*out = v;
 	return 0;
 }
@@ -444,10 +476,9 @@ static void leave(struct volume *v)
 	struct server *s = v->server;
 
 	pthread_mutex_lock(&s->lock);
-	DL_DELETE(s->volumes, v);
+	unlink_volume(v);
 	pthread_cond_broadcast(&s->changed);
 	pthread_mutex_unlock(&s->lock);
-	free(v->ops.scratch);
 	free(v);
 }
 
@@ -478,8 +509,10 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 	v->ops.thin = !subvol_info(s->pool, v->name, &info) &&
 		      !(info.rec.flags & SUBVOL_RESERVED);
 	for (unsigned i = 0; i < s->reactor_count; i++) {
-		if (s->reactors[i] == subvol_reactor(v->ops.sv))
+		if (s->reactors[i] == subvol_reactor(v->ops.sv)) {
 			v->requests = s->requests[i];
+			v->ops.scratch = s->scratch[i];
+		}
 	}
 	return 0;
 }
@@ -493,13 +526,10 @@ static int make_session(struct volume *v, const struct mount_request *m, struct 
 		.writeback = m->writeback,
 		.parallel_dio = m->parallel_dio,
 	};
-	int err = -ENOMEM;
+	int err;
 
-	v->ops.scratch = malloc(OPS_SCRATCH_BYTES);
 	v->ops.flushers = v->server->flushers;
-	if (v->ops.scratch)
-		err = session_create(v->requests, m->fd, &v->server->session_ops, &options, v,
-				     session);
+	err = session_create(v->requests, m->fd, &v->server->session_ops, &options, v, session);
 	if (err)
 		snprintf(why, why_len, "subvolume %s: no FUSE session: %s", v->name, strerror(-err));
 	return err;
@@ -716,6 +746,15 @@ int server_stop(struct server *s)
 		log_error("the pool could not be closed cleanly: %s", strerror(-err));
 	free_all(s);
 	return err ? err : s->close_error;
+}
+
+void server_volume(struct server *s, const char *name, void (*fn)(const struct volume *v, void *arg), void *arg)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
+	const struct volume *v = find_volume(s, name);
+
+	if (v && v->session && !v->ended)
+		fn(v, arg);
 }
 
 void server_each_volume(struct server *s, void (*fn)(const struct volume *v, void *arg), void *arg)

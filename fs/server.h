@@ -26,6 +26,7 @@
  */
 
 #define SERVER_REACTORS_MAX 64
+#define SERVER_BUCKETS 256u
 
 struct server;
 struct volume;
@@ -50,7 +51,7 @@ struct volume {
 	bool ended;                    /* server->lock, as are the following and session */
 	int reason;
 	unsigned users;
-	struct volume *prev, *next;
+	struct volume *prev, *next, *bucket_next;
 };
 
 struct server {
@@ -61,6 +62,7 @@ struct server {
 	unsigned device_count;
 	struct reactor *reactors[SERVER_REACTORS_MAX];
 	struct request_pool *requests[SERVER_REACTORS_MAX]; /* of the reactor with the same index */
+	uint8_t *scratch[SERVER_REACTORS_MAX];              /* the same */
 	unsigned reactor_count, started;
 	struct session_ops session_ops;
 	struct workers *flushers;
@@ -68,6 +70,7 @@ struct server {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;        /* something of the following changed */
 	struct volume *volumes;
+	struct volume *buckets[SERVER_BUCKETS]; /* the same by name */
 	_Atomic uint32_t next_read_only;
 	bool stopping;                 /* no more mounts */
 	bool closing;                  /* the closer ends when nothing is left */
@@ -120,6 +123,9 @@ int server_sync(struct server *s, const char *subvolume);
  * No more mounts from now on: 0, or -EBUSY when something is mounted and not force, with their names in why.
  */
 int server_prepare_stop(struct server *s, bool force, char *why, size_t why_len);
+
+/* Calls fn for the volume with this name, if it is mounted, under the server's lock. */
+void server_volume(struct server *s, const char *name, void (*fn)(const struct volume *v, void *arg), void *arg);
 
 /* Calls fn for each volume that is mounted, under the server's lock. */
 void server_each_volume(struct server *s, void (*fn)(const struct volume *v, void *arg), void *arg);

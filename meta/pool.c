@@ -159,17 +159,25 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 
 /* ---- sessions ---- */
 
+#define SESSION_RANGE 64u
+
+/* Of a range that is durably taken: most mounts need no commit. What is left of one at the end is lost. */
 int pool_session_new(struct pool *pool, uint32_t *session)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	struct pool_rec rec = pool->rec;
-	int r;
+	int r = 0;
 
-	*session = rec.next_session++;
-	r = pool_write_rec(pool, &rec, NULL);
-	if (!r)
+	if (!pool->next_session || pool->next_session == rec.next_session) {
+		pool->next_session = rec.next_session;
+		rec.next_session += SESSION_RANGE;
+		r = pool_write_rec(pool, &rec, NULL);
+		if (r)
+			return r;
 		pool->rec = rec;
-	return r;
+	}
+	*session = pool->next_session++;
+	return 0;
 }
 
 int pool_session_end(struct pool *pool, uint32_t session)

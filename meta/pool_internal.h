@@ -26,6 +26,8 @@ struct pool_tenant;
 struct tenant_notes;
 struct shared;
 
+#define POOL_OPEN_BUCKETS 256u
+
 /* What the parts of meta/ share of a pool. Each field names what protects it. */
 struct pool {
 	struct pool_options options;    /* constant */
@@ -55,6 +57,8 @@ struct pool {
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
 	struct pool_rec rec;
 	struct subvol *open_head;       /* open subvolumes, by subvol->open_next */
+	struct subvol *open_buckets[POOL_OPEN_BUCKETS]; /* the same by name, by subvol->bucket_next */
+	uint32_t next_session;          /* below rec.next_session: numbers up to there are taken, durably */
 	unsigned *reactor_load;         /* open subvolumes of each reactor */
 	struct shared **shared;         /* of each reactor; made when it gets its first subvolume */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "io/cleanup.h"
+#include "io/crc.h"
 #include "io/log.h"
 #include "meta/data.h"
 #include "meta/known.h"
@@ -697,13 +698,44 @@ static int attach(struct op *op, void *arg)
 	return attach_undo(op, r);
 }
 
+static struct subvol **open_bucket(struct pool *pool, const char *name)
+{
+	return &pool->open_buckets[crc32c(0, name, strlen(name)) % POOL_OPEN_BUCKETS];
+}
+
 struct subvol *subvol_find_open(struct pool *pool, const char *name)
 {
-	struct subvol *sv = pool->open_head;
+	struct subvol *sv = *open_bucket(pool, name);
 
 	while (sv && strcmp(sv->rec.name, name))
-		sv = sv->open_next;
+		sv = sv->bucket_next;
 	return sv;
+}
+
+static void open_enter(struct subvol *sv)
+{
+	struct pool *pool = sv->pool;
+	struct subvol **bucket = open_bucket(pool, sv->rec.name);
+
+	pool->reactor_load[sv->reactor_index]++;
+	sv->open_next = pool->open_head;
+	pool->open_head = sv;
+	sv->bucket_next = *bucket;
+	*bucket = sv;
+}
+
+static void open_leave(struct subvol *sv)
+{
+	struct pool *pool = sv->pool;
+	struct subvol **at = &pool->open_head, **in = open_bucket(pool, sv->rec.name);
+
+	while (*at != sv)
+		at = &(*at)->open_next;
+	*at = sv->open_next;
+	while (*in != sv)
+		in = &(*in)->bucket_next;
+	*in = sv->bucket_next;
+	pool->reactor_load[sv->reactor_index]--;
 }
 
 int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out)
@@ -736,9 +768,7 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 		subvol_free(sv);
 		return r;
 	}
-	pool->reactor_load[sv->reactor_index]++;
-	sv->open_next = pool->open_head;
-	pool->open_head = sv;
+	open_enter(sv);
 	*out = sv;
 	return 0;
 }
@@ -810,16 +840,12 @@ int subvol_close(struct subvol *sv)
 	struct pool *pool = sv->pool;
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	struct closing closing = { 0 };
-	struct subvol **at = &pool->open_head;
 	int r = subvol_call(sv, detach, &closing);
 
 	if (r)
 		log_error("subvolume %s: what was not written back is lost: %s", subvol_name(sv), strerror(-r));
 	give_back_lost(sv);
-	while (*at != sv)
-		at = &(*at)->open_next;
-	*at = sv->open_next;
-	pool->reactor_load[sv->reactor_index]--;
+	open_leave(sv);
 	atomic_fetch_sub(&pool->open_count, 1);
 	sv->keep_lookups = false;
 	subvol_free(sv);

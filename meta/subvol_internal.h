@@ -69,7 +69,7 @@ struct subvol {
 		_Atomic uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs, checksum_errors;
 	} stats;
 
-	struct subvol *open_next;       /* pool->admin_lock */
+	struct subvol *open_next, *bucket_next; /* pool->admin_lock */
 };
 
 /*

@@ -318,8 +318,31 @@ START_TEST(idle_ones_give_up_what_is_cached)
 }
 END_TEST
 
+/* Most of them cost no commit, and none is given twice, a power cut or not. */
+START_TEST(numbers_of_sessions_are_taken_by_many)
+{
+	struct pool_stats before, after;
+	uint32_t last, number;
+
+	fixture_make(&fx, 512 * MIB, 16 * MIB, NULL);
+	last = fx.session;
+	pool_stats(fx.pool, &before);
+	for (unsigned i = 0; i < 200; i++) {
+		ck_assert_int_eq(pool_session_new(fx.pool, &number), 0);
+		ck_assert_uint_gt(number, last);
+		last = number;
+	}
+	pool_stats(fx.pool, &after);
+	ck_assert_uint_le(after.commits, before.commits + 5);
+	fixture_power_cut(&fx, 11);
+	ck_assert_uint_gt(fx.session, last);
+	fixture_end(&fx);
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run("many", each_costs_little, names_of_one_are_not_known_in_another, an_opening_starts_with_nothing_known,
-			those_without_changes_wake_nobody, idle_ones_give_up_what_is_cached, NULL);
+			those_without_changes_wake_nobody, idle_ones_give_up_what_is_cached,
+			numbers_of_sessions_are_taken_by_many, NULL);
 }
