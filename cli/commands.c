@@ -9,6 +9,8 @@
 const struct nvfs_group nvfs_groups[] = {
 	{"pool", "devices, served together", pool_commands},
 	{"subvolume", "what is mounted, with a size", subvolume_commands},
+	{"snapshot", "what a subvolume was", snapshot_commands},
+	{"clone", "a subvolume from another", clone_commands},
 	{"sync", "make all written durable", sync_commands},
 	{"events", "what happened lately", events_commands},
 	{"debug", "records of a pool", debug_commands},

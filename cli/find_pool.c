@@ -184,10 +184,23 @@ static const char *split(const char *source)
 	return strrchr(source, ':');
 }
 
+static int take_snapshot(struct pool_ref *ref, const char *name, char *why, size_t why_len)
+{
+	if (object_name_validate(name, strlen(name)))
+		return refuse(-EINVAL, why, why_len,
+			      "\"%.80s\" cannot be the name of a snapshot: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with . or -",
+			      name);
+	ref->snapshot = strdup(name);
+	return ref->snapshot ? 0 : -ENOMEM;
+}
+
 static int take_subvolume(struct pool_ref *ref, const char *source, const char *name, char *why, size_t why_len)
 {
 	if (!*name)
 		return refuse(-EINVAL, why, why_len, "\"%s\" has no name behind its colon; write POOL:SUBVOLUME", source);
+	if (strchr(name, '@'))
+		return refuse(-EINVAL, why, why_len, "\"%.600s\" names a snapshot, and this is about subvolumes; write %.*s", source,
+			      (int)(strrchr(source, '@') - source), source);
 	if (object_name_validate(name, strlen(name)))
 		return refuse(-EINVAL, why, why_len,
 			      "\"%.80s\" cannot be the name of a subvolume: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with . or -",
@@ -196,7 +209,17 @@ static int take_subvolume(struct pool_ref *ref, const char *source, const char *
 	return ref->subvolume ? 0 : -ENOMEM;
 }
 
-int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t why_len)
+/* VOL@SNAP behind the colon. */
+static int take_either(struct pool_ref *ref, const char *source, const char *name, char *why, size_t why_len)
+{
+	const char *at = strchr(name, '@');
+	cleanup_free char *subvolume = at ? strndup(name, (size_t)(at - name)) : strdup(name);
+	int rc = subvolume ? take_subvolume(ref, source, subvolume, why, why_len) : -ENOMEM;
+
+	return rc || !at ? rc : take_snapshot(ref, at + 1, why, why_len);
+}
+
+static int parse(const char *source, bool snapshots, struct pool_ref *ref, char *why, size_t why_len)
 {
 	const char *colon = split(source);
 	cleanup_free char *pool = NULL;
@@ -208,7 +231,7 @@ int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t w
 	if (!pool)
 		return -ENOMEM;
 	if (colon)
-		rc = take_subvolume(ref, source, colon + 1, why, why_len);
+		rc = (snapshots ? take_either : take_subvolume)(ref, source, colon + 1, why, why_len);
 	if (rc)
 		return rc;
 	if (strchr(pool, '/'))
@@ -221,6 +244,16 @@ int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t w
 	return 0;
 }
 
+int pool_ref_parse(const char *source, struct pool_ref *ref, char *why, size_t why_len)
+{
+	return parse(source, false, ref, why, why_len);
+}
+
+int pool_ref_parse_snapshot(const char *source, struct pool_ref *ref, char *why, size_t why_len)
+{
+	return parse(source, true, ref, why, why_len);
+}
+
 void pool_ref_free(struct pool_ref *ref)
 {
 	for (char **d = ref->devices; d && *d; d++)
@@ -228,6 +261,7 @@ void pool_ref_free(struct pool_ref *ref)
 	free(ref->devices);
 	free(ref->pool);
 	free(ref->subvolume);
+	free(ref->snapshot);
 	free(ref->twice);
 	memset(ref, 0, sizeof(*ref));
 }

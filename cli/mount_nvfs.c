@@ -132,7 +132,7 @@ static void take_options(char *list, struct mount_args *a)
 		take_option(opt, a);
 }
 
-static const char usage_text[] = "usage: mount -t nvfs [-o OPTIONS] POOL|DEVICE|FILE[:SUBVOLUME] DIRECTORY";
+static const char usage_text[] = "usage: mount -t nvfs [-o OPTIONS] POOL|DEVICE|FILE[:SUBVOLUME[@SNAPSHOT]] DIRECTORY";
 
 static void parse_args(int argc, char **argv, struct mount_args *a)
 {
@@ -336,6 +336,8 @@ static void remount(const struct mount_args *a)
 		die(EX_FAIL, "%s: noatime is decided when it is mounted; unmount it and mount it again", a->dir);
 	if (mounted_reach(&m, 0, &client, &subvolume, why, sizeof(why)))
 		die(EX_FAIL, "%s: %s", a->dir, why);
+	if (!(flags & MS_RDONLY) && strchr(subvolume, '@'))
+		die(EX_FAIL, "%s is a snapshot, which nobody changes; nvfs clone makes a subvolume of it", a->dir);
 	if (!(flags & MS_RDONLY) && opened_read_only(client, subvolume))
 		die(EX_FAIL, "%s was mounted read-only, and its daemon opened it so; unmount it and mount it again", a->dir);
 	if (!a->fake)
@@ -393,7 +395,7 @@ int main(int argc, char **argv)
 		remount(&a);
 		return 0;
 	}
-	if (pool_ref_parse(a.source, &ref, why, sizeof(why)))
+	if (pool_ref_parse_snapshot(a.source, &ref, why, sizeof(why)))
 		die(EX_FAIL, "%s", why);
 	if (a.fake) {
 		pool_ref_free(&ref);
@@ -405,7 +407,9 @@ int main(int argc, char **argv)
 	cleanup_fd int fd = open_fuse();
 	reply = request_mount(client, &a, subvolume, fd);
 	if (json_is_true(json_object_get(reply, "read_only")) && !(a.flags & MS_RDONLY)) {
-		report("%s: the pool was made by a newer nvfs and can only be read by this one: mounted read-only; update nvfs", a.source);
+		if (!ref.snapshot) /* nobody expects to write into one */
+			report("%s: the pool was made by a newer nvfs and can only be read by this one: mounted read-only; update nvfs",
+			       a.source);
 		a.flags |= MS_RDONLY;
 	}
 	started_for_this = NULL; /* it has a session now, which ends with the connection if nothing comes of it */

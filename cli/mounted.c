@@ -100,7 +100,7 @@ int mounted_reach(const struct mounted *m, unsigned timeout_s, struct client **c
 		  size_t why_len)
 {
 	struct pool_ref ref;
-	int rc = pool_ref_parse(m->source, &ref, why, why_len);
+	int rc = pool_ref_parse_snapshot(m->source, &ref, why, why_len);
 
 	*client = NULL;
 	*subvolume = NULL;

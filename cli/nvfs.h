@@ -77,7 +77,7 @@ struct nvfs_group {
 
 extern const struct nvfs_group nvfs_groups[];
 extern const struct nvfs_command pool_commands[], subvolume_commands[], sync_commands[], debug_commands[],
-	events_commands[];
+	snapshot_commands[], clone_commands[], events_commands[];
 
 /* Options that commands have by their flags. */
 extern const struct nvfs_option nvfs_common_options[];

@@ -346,10 +346,10 @@ int serve_subvolume(struct client *c, const struct pool_ref *ref, char **name, c
 
 	*name = NULL;
 	snprintf(why, why_len, "out of memory");
-	if (ref->subvolume) {
-		*name = strdup(ref->subvolume);
-		return *name ? 0 : -ENOMEM;
-	}
+	if (ref->subvolume)
+		return asprintf(name, "%s%s%s", ref->subvolume, ref->snapshot ? "@" : "", ref->snapshot ? ref->snapshot : "") < 0 ?
+			       -ENOMEM :
+			       0;
 	rc = client_call(c, json_pack("{s:s}", "op", "subvolume.list"), -1, &reply);
 	if (rc) {
 		snprintf(why, why_len, "%s", client_message(c));

@@ -17,7 +17,7 @@
 int serve_connect(const struct pool_ref *ref, bool *started, struct client **out, char *why, size_t why_len);
 
 /*
- * The subvolume that ref means: its own, or the pool's only one. 0 and *name (free it), -ENOENT or -EINVAL with why.
+ * What of the pool ref means: its own subvolume, or VOL@SNAP, or the pool's only one. 0 and *name (free it), -ENOENT or -EINVAL with why.
  */
 int serve_subvolume(struct client *c, const struct pool_ref *ref, char **name, char *why, size_t why_len);
 

@@ -136,11 +136,17 @@ static bool unmount(const struct umount_args *a, const char *target)
 /* Unmounted and not yet closed. One that another namespace still has mounted is neither. */
 static bool leaving(struct client *client, const char *subvolume)
 {
-	json_t *reply = NULL;
+	const char *at = strchr(subvolume, '@');
+	json_t *reply = NULL, *request;
 	bool yes = false;
 
-	if (client_call(client, json_pack("{s:s, s:s}", "op", "subvolume.show", "name", subvolume), -1, &reply) == 0)
-		yes = json_is_true(json_object_get(json_object_get(reply, "subvolume"), "leaving"));
+	if (at)
+		request = json_pack("{s:s, s:s%, s:s}", "op", "snapshot.show", "subvolume", subvolume, (size_t)(at - subvolume),
+				    "snapshot", at + 1);
+	else
+		request = json_pack("{s:s, s:s}", "op", "subvolume.show", "name", subvolume);
+	if (client_call(client, request, -1, &reply) == 0)
+		yes = json_is_true(json_object_get(json_object_get(reply, at ? "snapshot" : "subvolume"), "leaving"));
 	json_decref(reply);
 	return yes;
 }

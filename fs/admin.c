@@ -67,6 +67,7 @@ static const struct admin_request *const tables[] = {
 	admin_subvolume_requests,
 	admin_mount_requests,
 	admin_event_requests,
+	admin_snapshot_requests,
 };
 
 static const struct admin_request *find_request(const char *op)

@@ -35,7 +35,7 @@ struct admin_request {
 };
 
 extern const struct admin_request admin_pool_requests[], admin_subvolume_requests[], admin_mount_requests[],
-	admin_event_requests[];
+	admin_event_requests[], admin_snapshot_requests[];
 
 /* A reply that has only "ok", or fields besides; takes the fields. */
 json_t *admin_ok(json_t *fields);

@@ -68,7 +68,7 @@ static json_t *mount_subvolume(struct admin_context *c)
 		return control_refuse(EBADF, "a descriptor of /dev/fuse has to come with the request");
 	if (is_mounted_fuse(c->fd))
 		return control_refuse(EBUSY, "that descriptor of /dev/fuse has a mount already; open another one");
-	if (strlen(m.subvolume) > SUBVOL_NAME_MAX || strlen(m.target) >= PATH_MAX)
+	if (strlen(m.subvolume) > SNAPSHOT_PATH_MAX || strlen(m.target) >= PATH_MAX)
 		return control_refuse(ENAMETOOLONG, "the name of subvolume or target is too long");
 	/* One that never mounted what it asked for before will not now. */
 	admin_gone(c->admin, c->peer);
@@ -81,7 +81,8 @@ static json_t *mount_subvolume(struct admin_context *c)
 	if (err)
 		return admin_refused(err, why, "mounted", m.subvolume);
 	c->peer->mount = number;
-	return mount_reply(c->server, m.subvolume, read_only || pool_read_only(c->server->pool));
+	return mount_reply(c->server, m.subvolume,
+			   read_only || strchr(m.subvolume, '@') || pool_read_only(c->server->pool));
 }
 
 static json_t *sync_reply(struct admin_context *c, const char *subvolume)
@@ -89,7 +90,7 @@ static json_t *sync_reply(struct admin_context *c, const char *subvolume)
 	int err = server_sync(c->server, subvolume);
 
 	if (err == -ENOENT)
-		return control_refuse(err, "subvolume %s is not mounted", subvolume);
+		return control_refuse(err, "%s is not mounted", subvolume);
 	if (err)
 		return control_refuse(err, "not everything could be written: %s", strerror(-err));
 	return admin_ok(NULL);

@@ -23,7 +23,7 @@ enum channel_type {
 struct channel_msg {
 	uint32_t type;
 	uint32_t number;
-	char text[256];
+	char text[520]; /* VOL@SNAP fits */
 };
 
 /* The descriptors with which the supervisor starts a worker. */

@@ -302,22 +302,28 @@ static void tell_mount(struct volume *v, enum event_kind kind, const char *what,
 	event_add(pool_events(v->server->pool), &about, "%s%s%s", what, where[0] ? " on " : "", where);
 }
 
+/* What people call it. */
+static const char *kind(const char *name)
+{
+	return strchr(name, '@') ? "snapshot" : "subvolume";
+}
+
 static void close_volume(struct volume *v)
 {
 	struct server *s = v->server;
 	int err = subvol_close(v->ops.sv);
 
 	if (err)
-		log_error("%s: subvolume %s: the last write-back failed: %s", pool_name(s->pool),
-			  v->name, strerror(-err));
+		log_error("%s: %s %s: the last write-back failed: %s", pool_name(s->pool),
+			  kind(v->name), v->name, strerror(-err));
 	session_destroy(v->session);
 	if (!v->read_only && pool_session_end(s->pool, v->number))
 		log_debug("%s: the results of session %u could not be deleted and stay", pool_name(s->pool), v->number);
 	tell(s, CHANNEL_UNMOUNT, v->number, v->name, -1);
 	if (v->reason == -ECANCELED)
-		log_warn("%s: subvolume %s: the mount was given up", pool_name(s->pool), v->name);
+		log_warn("%s: %s %s: the mount was given up", pool_name(s->pool), kind(v->name), v->name);
 	else
-		log_info("%s: subvolume %s is %s", pool_name(s->pool), v->name,
+		log_info("%s: %s %s is %s", pool_name(s->pool), kind(v->name), v->name,
 			 v->reason ? "closed" : "unmounted");
 	tell_mount(v, EVENT_SUBVOLUME_UNMOUNTED,
 		   v->reason == -ECANCELED ? "the mount was given up" : v->reason ? "closed" : "unmounted", "");
@@ -370,7 +376,7 @@ static void on_mounted(struct session *session)
 	struct volume *v = session_arg(session);
 
 	tell_mount(v, EVENT_SUBVOLUME_MOUNTED, v->read_only ? "mounted read-only" : "mounted", v->target);
-	log_info("%s: subvolume %s is mounted%s%s", pool_name(v->server->pool), v->name,
+	log_info("%s: %s %s is mounted%s%s", pool_name(v->server->pool), kind(v->name), v->name,
 		 v->target[0] ? " on " : "", v->target);
 }
 
@@ -454,7 +460,7 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 			snprintf(why, why_len, "the pool is being stopped");
 		else if (other)
 			snprintf(why, why_len,
-				 "subvolume %s is mounted already%s%s: use mount --bind for a second place",
+				 "%s %s is mounted already%s%s: use mount --bind for a second place", kind(m->subvolume),
 				 m->subvolume, other->target[0] ? " on " : "", other->target);
 		else
 			snprintf(why, why_len, "no memory");
@@ -463,7 +469,7 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	v->server = s;
 	snprintf(v->name, sizeof(v->name), "%s", m->subvolume);
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
-	v->read_only = m->read_only || pool_read_only(s->pool);
+	v->read_only = m->read_only || pool_read_only(s->pool) || strchr(m->subvolume, '@');
 	v->ops.relatime = !v->read_only && !m->noatime;
 	v->users = 1; /* ours */
 	link_volume(v);
@@ -490,10 +496,10 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 
 	if (err) {
 		if (err == -ENOENT)
-			snprintf(why, why_len, "pool %s has no subvolume %s; nvfs subvolume list %s shows them",
-				 pool_name(s->pool), v->name, pool_name(s->pool));
+			snprintf(why, why_len, "pool %s has no %s %s; nvfs %s list %s shows them", pool_name(s->pool), kind(v->name),
+				 v->name, kind(v->name), pool_name(s->pool));
 		else
-			snprintf(why, why_len, "subvolume %s cannot be opened: %s", v->name,
+			snprintf(why, why_len, "%s %s cannot be opened: %s", kind(v->name), v->name,
 				 strerror(-err));
 		return err;
 	}

@@ -10,6 +10,7 @@
 #include "fs/poolconf.h"
 #include "fs/session.h"
 #include "meta/pool.h"
+#include "meta/snapshot.h"
 #include "meta/subvol.h"
 
 /*
@@ -43,7 +44,7 @@ struct volume {
 	struct server *server;
 	struct session *session;       /* NULL while opening; then constant */
 	struct request_pool *requests;
-	char name[SUBVOL_NAME_MAX + 1];
+	char name[SNAPSHOT_PATH_MAX + 1]; /* of a subvolume, or VOL@SNAP */
 	char target[PATH_MAX];
 	bool read_only;
 	uint32_t number;

@@ -55,7 +55,7 @@
 struct kept {
 	uint32_t number;
 	int fd;
-	char name[256];
+	char name[520];
 	struct kept *next;
 };
 

@@ -13,6 +13,7 @@
 #include "meta/event.h"
 #include "meta/label.h"
 #include "meta/pool.h"
+#include "meta/snapshot.h"
 #include "meta/subvol.h"
 #include "tests/fake/fake_meta.h"
 
@@ -276,4 +277,43 @@ struct pool *subvol_pool(const struct subvol *sv)
 {
 	(void)sv;
 	return &the_pool;
+}
+
+/* ---- Snapshots: there are none ---- */
+
+int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned count, char *why, size_t why_len)
+{
+	(void)pool, (void)names, (void)count, (void)why, (void)why_len;
+	return -EOPNOTSUPP;
+}
+
+int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len)
+{
+	(void)pool, (void)name, (void)why, (void)why_len;
+	return -ENOENT;
+}
+
+int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len)
+{
+	(void)pool, (void)name, (void)why, (void)why_len;
+	return -ENOENT;
+}
+
+int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const char *name, const struct clone_options *opts, char *why,
+		   size_t why_len)
+{
+	(void)pool, (void)from, (void)name, (void)opts, (void)why, (void)why_len;
+	return -EOPNOTSUPP;
+}
+
+int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out)
+{
+	(void)pool, (void)name, (void)out;
+	return -ENOENT;
+}
+
+int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg)
+{
+	(void)pool, (void)subvol, (void)fn, (void)arg;
+	return 0;
 }
