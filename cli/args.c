@@ -113,6 +113,14 @@ static void parse_value(const struct nvfs_option *o, struct nvfs_value *v)
 {
 	char list[128];
 
+	if ((o->kind == OPTION_SIZE_OR_NONE || o->kind == OPTION_NUMBER_OR_NONE) && !strcmp(v->text, "none")) {
+		v->number = 0;
+		return;
+	}
+	if (o->kind == OPTION_SIZE_OR_NONE && (size_parse(v->text, &v->number) || !v->number))
+		die(EXIT_USAGE, "--%s %s is no size; write one like 10M, or none", o->name, v->text);
+	if (o->kind == OPTION_NUMBER_OR_NONE && (number_parse(v->text, &v->number) || !v->number))
+		die(EXIT_USAGE, "--%s %s is no whole number above 0; write one, or none", o->name, v->text);
 	if (o->kind == OPTION_SIZE && (size_parse(v->text, &v->number) || !v->number))
 		die(EXIT_USAGE, "--%s %s is no size; write one like 10G or 512Mi", o->name, v->text);
 	if (o->kind == OPTION_NUMBER && (number_parse(v->text, &v->number) || !v->number))

@@ -19,6 +19,32 @@ static const char *mounted_text(const json_t *sv)
 	return *json_text(sv, "target") ? json_text(sv, "target") : "yes";
 }
 
+static const struct {
+	const char *option, *key, *title;
+	bool bytes;
+} rates[] = {
+	{"read-iops", "read_iops", "read iops", false},
+	{"write-iops", "write_iops", "write iops", false},
+	{"read-bps", "read_bps", "read bps", true},
+	{"write-bps", "write_bps", "write bps", true},
+};
+
+/* Of the limits those that there are. */
+static void print_rates(const json_t *sv)
+{
+	const json_t *limits = json_object_get(sv, "rates");
+	char size[SIZE_TEXT_MAX];
+
+	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
+		uint64_t rate = json_u64(limits, rates[i].key);
+
+		if (rate && rates[i].bytes)
+			printf("%-12s %s/s\n", rates[i].title, size_text(rate, size, sizeof(size)));
+		else if (rate)
+			printf("%-12s %llu/s\n", rates[i].title, (unsigned long long)rate);
+	}
+}
+
 static void print_one(const json_t *sv)
 {
 	char size[SIZE_TEXT_MAX], used[SIZE_TEXT_MAX], when[64];
@@ -34,6 +60,7 @@ static void print_one(const json_t *sv)
 	printf("claim        %s\n", json_is_true(json_object_get(sv, "thin")) ? "thin" : "reserved");
 	printf("compression  %s\n", json_text(sv, "compression"));
 	printf("created      %s\n", when);
+	print_rates(sv);
 	fputs("mounted      ", stdout);
 	visible_print(stdout, mounted_text(sv), strlen(mounted_text(sv)));
 	putchar('\n');
@@ -85,6 +112,18 @@ static int cmd_subvolume_resize(const struct nvfs_args *a)
 	if (!arg_given(a, "size") && !arg_given(a, "inodes"))
 		die(EXIT_USAGE, "say what to change: --size 10G or --inodes N or both");
 	return show(a, nvfs_call(a->words[0], "subvolume.resize", "name", limits(a)));
+}
+
+static int cmd_subvolume_set(const struct nvfs_args *a)
+{
+	json_t *request = json_object();
+
+	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++)
+		if (arg_given(a, rates[i].option))
+			json_object_set_new(request, rates[i].key, json_integer((json_int_t)arg_number(a, rates[i].option)));
+	if (!json_object_size(request))
+		die(EXIT_USAGE, "say what to change: --read-iops, --write-iops, --read-bps or --write-bps");
+	return show(a, nvfs_call(a->words[0], "subvolume.set", "name", request));
 }
 
 static int cmd_subvolume_delete(const struct nvfs_args *a)
@@ -182,6 +221,14 @@ static const struct nvfs_option create_options[] = {
 	{.name = NULL},
 };
 
+static const struct nvfs_option set_options[] = {
+	{"read-iops", OPTION_NUMBER_OR_NONE, "N", "reads and lookups a second, or none", 0},
+	{"write-iops", OPTION_NUMBER_OR_NONE, "N", "writes and changes of names a second, or none", 0},
+	{"read-bps", OPTION_SIZE_OR_NONE, "SIZE", "bytes read a second, or none", 0},
+	{"write-bps", OPTION_SIZE_OR_NONE, "SIZE", "bytes written a second, or none", 0},
+	{.name = NULL},
+};
+
 static const struct nvfs_option resize_options[] = {
 	{"size", OPTION_SIZE, "SIZE", "how large it may become", 's'},
 	{"inodes", OPTION_NUMBER, "N", "how many files, directories counted", 'N'},
@@ -207,6 +254,11 @@ const struct nvfs_command subvolume_commands[] = {
 	 .more = "Below what is used it is refused.",
 	 .examples = "nvfs subvolume resize tank:web --size 4G\n"
 		     "nvfs subvolume resize tank:web --inodes 1000000"},
+	{.group = "subvolume", .verb = "set", .run = cmd_subvolume_set, .min = 1, .max = 1, .args = "POOL:VOL",
+	 .options = set_options, .help = "limit its operations and bytes a second",
+	 .more = "At once, for requests too that wait already. Its tenant's limits count besides.",
+	 .examples = "nvfs subvolume set tank:web --write-iops 500 --write-bps 20M\n"
+		     "nvfs subvolume set tank:web --write-bps none"},
 	{.group = "subvolume", .verb = "delete", .run = cmd_subvolume_delete, .min = 1, .max = 1, .args = "POOL:VOL",
 	 .flags = NVFS_DESTROYS | NVFS_LONG, .help = "delete it and all that is in it",
 	 .more = "Not while it is mounted. Its space comes back in the background.\n"

@@ -35,6 +35,8 @@ enum nvfs_kind {
 	OPTION_TEXT,
 	OPTION_SIZE,   /* 10G, above 0 */
 	OPTION_NUMBER, /* whole, above 0 */
+	OPTION_SIZE_OR_NONE,   /* the same, or "none", which is 0 */
+	OPTION_NUMBER_OR_NONE,
 	OPTION_CHOICE, /* one of what `value` lists: "off|lz4" */
 };
 

@@ -11,13 +11,20 @@
 
 static json_t *stats_object(const struct subvol_stats *s)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "reads", (json_int_t)s->reads,
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "reads", (json_int_t)s->reads,
 			 "writes", (json_int_t)s->writes, "read_bytes", (json_int_t)s->read_bytes,
 			 "written_bytes", (json_int_t)s->written_bytes, "namespace_ops",
 			 (json_int_t)s->namespace_ops, "fsyncs", (json_int_t)s->fsyncs,
 			 "dirty_bytes", BYTES(s->dirty_blocks), "checksum_errors",
 			 (json_int_t)s->checksum_errors, "cached_inodes",
-			 (json_int_t)s->cached_inodes);
+			 (json_int_t)s->cached_inodes, "throttled_ops", (json_int_t)s->throttled_ops, "throttled_ns",
+			 (json_int_t)s->throttled_ns, "throttled_now", (json_int_t)s->throttled_now);
+}
+
+static json_t *rates_object(const struct rates *r)
+{
+	return json_pack("{s:I,s:I,s:I,s:I}", "read_iops", (json_int_t)r->read_iops, "write_iops", (json_int_t)r->write_iops,
+			 "read_bps", (json_int_t)r->read_bytes_per_s, "write_bps", (json_int_t)r->write_bytes_per_s);
 }
 
 static void add_mount(const struct volume *v, void *arg)
@@ -46,6 +53,8 @@ static json_t *subvolume_object(struct server *s, const struct subvol_info *info
 		(json_int_t)info->used_inodes, "thin", !(rec->flags & SUBVOL_RESERVED),
 		"compression", rec->compression ? "lz4" : "off", "created_ns",
 		(json_int_t)rec->created_ns, "mounted", 0, "leaving", server_is_leaving(s, name));
+	if (object)
+		json_object_set_new(object, "rates", rates_object(&rec->rates));
 	if (object)
 		server_volume(s, name, add_mount, object);
 	return object;
@@ -178,6 +187,52 @@ static json_t *subvolume_resize(struct admin_context *c)
 	return admin_subvolume_reply(c->server, name);
 }
 
+/* A key of the request and the field that it is for. */
+static int take_rate(const struct admin_context *c, const char *key, unsigned field, uint64_t *rate, unsigned *fields)
+{
+	const json_t *value = json_object_get(c->request, key);
+
+	if (!value)
+		return 0;
+	if (!json_is_integer(value) || json_integer_value(value) < 0)
+		return -EINVAL;
+	*rate = (uint64_t)json_integer_value(value);
+	*fields |= field;
+	return 0;
+}
+
+static int take_rates(const struct admin_context *c, struct rates *rates, unsigned *fields)
+{
+	return take_rate(c, "read_iops", SUBVOL_READ_IOPS, &rates->read_iops, fields) ||
+			       take_rate(c, "write_iops", SUBVOL_WRITE_IOPS, &rates->write_iops, fields) ||
+			       take_rate(c, "read_bps", SUBVOL_READ_BYTES, &rates->read_bytes_per_s, fields) ||
+			       take_rate(c, "write_bps", SUBVOL_WRITE_BYTES, &rates->write_bytes_per_s, fields)
+		       ? -EINVAL
+		       : 0;
+}
+
+static json_t *subvolume_set(struct admin_context *c)
+{
+	struct rates rates = { 0 };
+	unsigned fields = 0;
+	char why[1024] = "";
+	json_error_t error;
+	json_int_t unused;
+	const char *op, *name;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?I,s?I,s?I,s?I!}", "op", &op, "name", &name, "read_iops", &unused,
+			   "write_iops", &unused, "read_bps", &unused, "write_bps", &unused))
+		return admin_bad_request(&error);
+	if (take_rates(c, &rates, &fields) || !fields)
+		return control_refuse(EINVAL, "a limit of operations or bytes a second is needed; 0 is none");
+	err = subvol_set_rates(c->server->pool, name, &rates, fields, why, sizeof(why));
+	if (err)
+		return admin_refused(err, why, "changed", name);
+	admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "its limits of operations or bytes a second were changed");
+	return admin_subvolume_reply(c->server, name);
+}
+
 /* What would go, after the checks that the deletion makes. */
 static json_t *would_delete(struct admin_context *c, const char *name)
 {
@@ -221,6 +276,7 @@ const struct admin_request admin_subvolume_requests[] = {
 	{ "subvolume.list", subvolume_list, ADMIN_ANYBODY },
 	{ "subvolume.show", subvolume_show, ADMIN_ANYBODY },
 	{ "subvolume.resize", subvolume_resize, ADMIN_ONLY },
+	{ "subvolume.set", subvolume_set, ADMIN_ONLY },
 	{ "subvolume.delete", subvolume_delete, ADMIN_ONLY },
 	{ NULL, NULL, ADMIN_ONLY },
 };

@@ -534,6 +534,7 @@ static int make_session(struct volume *v, const struct mount_request *m, struct 
 	};
 	int err;
 
+	subvol_throttles(v->ops.sv, &options.throttles);
 	v->ops.flushers = v->server->flushers;
 	err = session_create(v->requests, m->fd, &v->server->session_ops, &options, v, session);
 	if (err)

@@ -22,8 +22,13 @@ struct rates {
 	uint64_t read_iops, write_iops, read_bytes_per_s, write_bytes_per_s;
 };
 
-/* A limit that is higher is refused: there is no such machine. */
+/* Of a limit: a petabyte a second. */
 #define RATE_MAX (UINT64_C(1) << 50)
+
+static inline bool rates_are_valid(const struct rates *r)
+{
+	return r->read_iops <= RATE_MAX && r->write_iops <= RATE_MAX && r->read_bytes_per_s <= RATE_MAX && r->write_bytes_per_s <= RATE_MAX;
+}
 
 struct throttle {
 	_Atomic uint64_t ops_rate[2], bytes_rate[2]; /* by throttle_kind */

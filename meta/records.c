@@ -648,6 +648,7 @@ int subvol_rec_validate(const struct subvol_rec *rec)
 	VALID(rec->tree && rec->tenant && rec->incarnation);
 	VALID(rec->node || (rec->flags & SUBVOL_DELETING));
 	VALID(rec->size_blocks <= UINT64_MAX / NVFS_BLOCK_SIZE);
+	VALID(rates_are_valid(&rec->rates));
 	return object_name_validate(rec->name, rec->name_len);
 }
 
@@ -668,6 +669,12 @@ int subvol_rec_decode(const void *data, size_t len, struct subvol_rec *out)
 		.size_blocks = get_le64(&d->size_blocks),
 		.inodes_max = get_le64(&d->inodes_max),
 		.created_ns = (int64_t)get_le64(&d->created_ns),
+		.rates = {
+			.read_iops = get_le64(&d->read_iops),
+			.write_iops = get_le64(&d->write_iops),
+			.read_bytes_per_s = get_le64(&d->read_bytes_per_s),
+			.write_bytes_per_s = get_le64(&d->write_bytes_per_s),
+		},
 		.name = (const char *)d->name,
 	};
 	return subvol_rec_validate(out);
@@ -689,6 +696,10 @@ size_t subvol_rec_encode(const struct subvol_rec *rec, void *buf)
 	d->compression = rec->compression;
 	d->name_len = rec->name_len;
 	put_le64(&d->created_ns, (uint64_t)rec->created_ns);
+	put_le64(&d->read_iops, rec->rates.read_iops);
+	put_le64(&d->write_iops, rec->rates.write_iops);
+	put_le64(&d->read_bytes_per_s, rec->rates.read_bytes_per_s);
+	put_le64(&d->write_bytes_per_s, rec->rates.write_bytes_per_s);
 	memcpy(d->name, rec->name, rec->name_len);
 	return sizeof(*d) + rec->name_len;
 }

@@ -27,6 +27,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "io/throttle.h"
 #include "meta/records_format.h"
 
 #define NVFS_BLOCK_SIZE 4096u
@@ -342,6 +343,7 @@ struct subvol_rec {
 	uint64_t size_blocks;
 	uint64_t inodes_max;
 	int64_t created_ns;
+	struct rates rates;
 	const char *name;
 };
 

@@ -251,12 +251,17 @@ struct disk_subvol {
 	uint8_t name_len;
 	le16_t reserved;
 	le64_t created_ns; /* signed */
-	uint8_t reserved2[48];
+	le64_t read_iops;
+	le64_t write_iops;
+	le64_t read_bytes_per_s;
+	le64_t write_bytes_per_s;
+	uint8_t reserved2[16];
 	uint8_t name[];
 } DISK;
 DISK_CHECK(disk_subvol, 96);
 DISK_CHECK_AT(disk_subvol, size_blocks, 16);
 DISK_CHECK_AT(disk_subvol, created_ns, 40);
+DISK_CHECK_AT(disk_subvol, read_iops, 48);
 
 /* The name indexes of subvolumes and of tenants. */
 struct disk_index {

@@ -208,6 +208,16 @@ void pool_rec_print(FILE *f, const struct pool_rec *rec)
 		rec->next_session, rec->overcommit_percent, rec->headroom_blocks);
 }
 
+static void rates_print(FILE *f, const struct rates *r)
+{
+	const uint64_t values[] = { r->read_iops, r->write_iops, r->read_bytes_per_s, r->write_bytes_per_s };
+	static const char *const names[] = { "read-iops", "write-iops", "read-bytes/s", "write-bytes/s" };
+
+	for (size_t i = 0; i < COUNT(names); i++)
+		if (values[i])
+			fprintf(f, " %s %" PRIu64, names[i], values[i]);
+}
+
 void subvol_rec_print(FILE *f, const struct subvol_rec *rec)
 {
 	static const char *const flags[] = { "reserved", "in-place", "deleting" };
@@ -217,6 +227,7 @@ void subvol_rec_print(FILE *f, const struct subvol_rec *rec)
 		   " size %" PRIu64 " blocks inodes-max %" PRIu64 " compression %s",
 		rec->tree, rec->node, rec->tenant, rec->incarnation, rec->size_blocks,
 		rec->inodes_max, rec->compression == COMPRESSION_LZ4 ? "lz4" : "off");
+	rates_print(f, &rec->rates);
 	flags_print(f, rec->flags, flags, COUNT(flags));
 	time_ns_print(f, "created", rec->created_ns);
 }

@@ -408,6 +408,9 @@ void lookup_forget_all(struct subvol *sv)
 
 void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 {
+	struct throttle_stats throttled;
+
+	throttle_stats(&sv->throttle, &throttled);
 #define READ(field) atomic_load_explicit(&sv->field, memory_order_relaxed)
 	*out = (struct subvol_stats){
 		.size_blocks = READ(limit_blocks),
@@ -424,8 +427,16 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 		.dirty_blocks = READ(dirty_blocks),
 		.cached_inodes = READ(cached_inodes),
 		.known_inodes = READ(known_inodes),
+		.throttled_ops = throttled.delayed_ops,
+		.throttled_ns = throttled.delayed_ns,
+		.throttled_now = throttled.waiting,
 	};
 #undef READ
+}
+
+void subvol_throttles(struct subvol *sv, struct throttles *out)
+{
+	*out = (struct throttles){ { &sv->throttle, &sv->tenant->throttle } };
 }
 
 void subvol_set_limits(struct subvol *sv, uint64_t size_blocks, uint64_t inodes_max)
@@ -626,6 +637,8 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 	sv->tree = sv->rec.tree;
 	sv->node = sv->rec.node;
 	subvol_set_limits(sv, sv->rec.size_blocks, sv->rec.inodes_max);
+	throttle_init(&sv->throttle);
+	throttle_set(&sv->throttle, &sv->rec.rates);
 	sv->tenant = tenant_find(pool, sv->rec.tenant);
 	if (!sv->tenant)
 		return -EBADMSG;

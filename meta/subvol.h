@@ -38,6 +38,13 @@ struct subvol_info {
 	bool open;
 };
 
+enum subvol_rate {
+	SUBVOL_READ_IOPS = 1 << 0,
+	SUBVOL_WRITE_IOPS = 1 << 1,
+	SUBVOL_READ_BYTES = 1 << 2,
+	SUBVOL_WRITE_BYTES = 1 << 3,
+};
+
 /*
  * Administration: not on a reactor thread; they may sleep, are serialised by the pool and durable when they return.
  * Refusals put a sentence with the numbers and what would work into why (why_len bytes, may be NULL). For a thread that acts for
@@ -45,6 +52,11 @@ struct subvol_info {
  */
 int subvol_create(struct pool *pool, const char *name, const struct subvol_options *opts, char *why, size_t why_len);
 int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len);
+/*
+ * Limits of operations and bytes a second, those in `fields` (enum subvol_rate). At once for an open one, for requests too that wait
+ * already. 0, -ENOENT, -EINVAL beyond RATE_MAX.
+ */
+int subvol_set_rates(struct pool *pool, const char *name, const struct rates *rates, unsigned fields, char *why, size_t why_len);
 /* size_bytes or inodes_max 0 = leave; -EINVAL as above. Works on an open subvolume (its reactor applies it) and a closed one. */
 int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint64_t inodes_max, char *why, size_t why_len);
 int subvol_info(struct pool *pool, const char *name, struct subvol_info *out);
@@ -73,8 +85,13 @@ struct subvol_stats {
 	uint64_t size_blocks, used_blocks, inodes_max, used_inodes;
 	uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs;
 	uint64_t dirty_blocks, checksum_errors, cached_inodes, known_inodes; /* known to the kernel */
+	uint64_t throttled_ops, throttled_ns; /* requests that waited for a limit, and for how long together */
+	uint64_t throttled_now;               /* that wait for one */
 };
 void subvol_stats(struct subvol *sv, struct subvol_stats *out);
+
+/* The throttles that its requests are subject to: its own and its tenant's. Good while it is open. */
+void subvol_throttles(struct subvol *sv, struct throttles *out);
 
 /* ---- Charges: reactor thread ---- */
 

@@ -282,19 +282,25 @@ static int refuse_shrink(const struct refusal *ref, const struct limits *l)
 		      admin_size(l->used_blocks, used), l->used_inodes);
 }
 
-static int write_limits(struct pool *pool, const struct found *f, const struct limits *l)
+static int write_record(struct pool *pool, uint32_t id, const struct subvol_rec *rec)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
-	struct subvol_rec rec = f->rec;
 	int r;
 
 	if (!batch)
 		return -ENOMEM;
-	rec.size_blocks = l->blocks;
-	rec.inodes_max = l->inodes;
-	sysrec_put_subvol(pool->db, batch, f->id, &rec);
+	sysrec_put_subvol(pool->db, batch, id, rec);
 	r = pool->options.read_only ? -EROFS : db_write(pool->db, batch, 0);
 	return r ? r : pool_commit_wait(pool);
+}
+
+static int write_limits(struct pool *pool, const struct found *f, const struct limits *l)
+{
+	struct subvol_rec rec = f->rec;
+
+	rec.size_blocks = l->blocks;
+	rec.inodes_max = l->inodes;
+	return write_record(pool, f->id, &rec);
 }
 
 static int resize_found(struct pool *pool, struct found *f, struct limits *l, const struct refusal *ref)
@@ -346,6 +352,37 @@ int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint
 	l.blocks = size_bytes ? admin_blocks(size_bytes) : f.rec.size_blocks;
 	l.inodes = inodes_max ? inodes_max : f.rec.inodes_max;
 	return resize_found(pool, &f, &l, &ref);
+}
+
+/* ---- rates ---- */
+
+static void choose(uint64_t *to, uint64_t from, bool is)
+{
+	if (is)
+		*to = from;
+}
+
+int subvol_set_rates(struct pool *pool, const char *name, const struct rates *rates, unsigned fields, char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	const struct refusal ref = { why, why_len };
+	struct found f;
+	int r = admin_find(pool, name, &f, &ref);
+
+	if (r)
+		return r;
+	choose(&f.rec.rates.read_iops, rates->read_iops, fields & SUBVOL_READ_IOPS);
+	choose(&f.rec.rates.write_iops, rates->write_iops, fields & SUBVOL_WRITE_IOPS);
+	choose(&f.rec.rates.read_bytes_per_s, rates->read_bytes_per_s, fields & SUBVOL_READ_BYTES);
+	choose(&f.rec.rates.write_bytes_per_s, rates->write_bytes_per_s, fields & SUBVOL_WRITE_BYTES);
+	if (!rates_are_valid(&f.rec.rates))
+		return admin_refuse(&ref, -EINVAL, "a limit is at most %" PRIu64 " a second", RATE_MAX);
+	r = write_record(pool, f.id, &f.rec);
+	if (r)
+		return admin_failed(&ref, r);
+	if (f.open)
+		throttle_set(&f.open->throttle, &f.rec.rates);
+	return 0;
 }
 
 /* ---- list ---- */

@@ -69,6 +69,8 @@ struct subvol {
 		_Atomic uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs, checksum_errors;
 	} stats;
 
+	struct throttle throttle;       /* any thread */
+
 	struct subvol *open_next, *bucket_next; /* pool->admin_lock */
 };
 

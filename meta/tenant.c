@@ -205,10 +205,9 @@ void tenant_apply(struct pool_tenant *t, const struct tenant_settings *set)
 	atomic_store(&t->limits.inodes, l->inodes);
 	atomic_store(&t->limits.subvolumes, l->subvolumes);
 	atomic_store(&t->limits.snapshots, l->snapshots);
-	atomic_store(&t->limits.read_iops, l->read_iops);
-	atomic_store(&t->limits.write_iops, l->write_iops);
-	atomic_store(&t->limits.read_bytes_per_s, l->read_bytes_per_s);
-	atomic_store(&t->limits.write_bytes_per_s, l->write_bytes_per_s);
+	throttle_set(&t->throttle, &(struct rates){ .read_iops = l->read_iops, .write_iops = l->write_iops,
+						     .read_bytes_per_s = l->read_bytes_per_s,
+						     .write_bytes_per_s = l->write_bytes_per_s });
 	atomic_store(&t->grace_s, set->grace_s);
 	atomic_store(&t->soft_blocks, set->soft_blocks);
 	atomic_store(&t->grace_over, false);
@@ -226,6 +225,7 @@ int tenant_add(struct pool *pool, uint32_t id, const struct tenant_rec *rec)
 	memcpy(t->name, rec->name, rec->name_len);
 	t->created_ns = rec->created_ns;
 	t->stored_since_ns = rec->soft_since_ns;
+	throttle_init(&t->throttle);
 	tenant_apply(t, &rec->set);
 	atomic_store(&t->soft_since_ns, rec->soft_since_ns);
 	t->next = pool->tenants;

@@ -19,10 +19,9 @@
 struct pool;
 struct refusal;
 
-/* struct tenant_limits, as reactors read it; 0 = none. */
+/* struct tenant_limits, as reactors read it, without the rates; 0 = none. */
 struct tenant_quota {
 	_Atomic uint64_t used_blocks, provisioned_blocks, inodes, subvolumes, snapshots;
-	_Atomic uint64_t read_iops, write_iops, read_bytes_per_s, write_bytes_per_s;
 };
 
 /* A tenant in memory. */
@@ -31,6 +30,7 @@ struct pool_tenant {
 	uint32_t id;
 	char name[NAME_BYTES_MAX + 1];
 	struct tenant_quota limits;           /* written under admin_lock, read anywhere */
+	struct throttle throttle;             /* of the rates among limits */
 	_Atomic uint64_t soft_blocks;         /* as limits */
 	_Atomic uint32_t grace_s;
 	_Atomic int64_t used_blocks, used_inodes;

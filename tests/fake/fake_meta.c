@@ -57,6 +57,7 @@ struct subvol {
 	unsigned calls;
 	uint8_t *zeros;
 	struct timespec now;
+	struct throttle throttle;
 };
 
 /* ---- ops ---- */
@@ -214,6 +215,7 @@ struct subvol *fake_new(struct reactor *r, const struct fake_options *options)
 	sv->reactor = r;
 	sv->options = *options;
 	sv->zeros = calloc(1, ZEROS);
+	throttle_init(&sv->throttle);
 	clock_gettime(CLOCK_REALTIME, &sv->now);
 	new_node(sv, 0, 0, 0);
 	new_node(sv, S_IFDIR | 0755, 0, 0);
@@ -869,6 +871,11 @@ int data_sync_all(struct op *op)
 }
 
 /* ---- numbers ---- */
+
+void subvol_throttles(struct subvol *sv, struct throttles *out)
+{
+	*out = (struct throttles){ { &sv->throttle, NULL } };
+}
 
 void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 {

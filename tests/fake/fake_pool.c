@@ -192,6 +192,25 @@ int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint
 	return 0;
 }
 
+int subvol_set_rates(struct pool *pool, const char *name, const struct rates *rates, unsigned fields, char *why, size_t why_len)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->lock);
+	struct fake_subvol *f = find(pool, name);
+	struct throttles throttles;
+
+	(void)fields;
+	(void)why;
+	(void)why_len;
+	if (!f)
+		return -ENOENT;
+	f->rec.rates = *rates;
+	if (f->sv) {
+		subvol_throttles(f->sv, &throttles);
+		throttle_set(throttles.level[0], rates);
+	}
+	return 0;
+}
+
 static void describe(const struct fake_subvol *f, struct subvol_info *out)
 {
 	*out = (struct subvol_info){ .rec = f->rec, .open = f->open };

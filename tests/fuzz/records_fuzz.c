@@ -253,7 +253,7 @@ static size_t seed_sys(unsigned kind, uint8_t *buf)
 	const struct pool_rec pool = { .next_subvol = 1, .next_tree = 1, .next_node = 1,
 				       .next_tenant = 2, .next_session = 1, .overcommit_percent = 100 };
 	const struct subvol_rec subvol = { .tree = 1, .node = 1, .tenant = 1, .incarnation = 1,
-					   .size_blocks = 9, .inodes_max = 9, .name = "web",
+					   .size_blocks = 9, .inodes_max = 9, .rates = { 1, 2, 3, 4 }, .name = "web",
 					   .name_len = 3 };
 	const struct node_rec node = { .state = NODE_SNAPSHOT, .tenant = 1, .subvol = 1,
 				       .first_ino = 2, .view = 1, .name = "daily", .name_len = 5 };

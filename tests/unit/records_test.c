@@ -421,8 +421,12 @@ START_TEST(subvol_comes_back)
 	const struct subvol_rec rec = { .flags = SUBVOL_RESERVED, .compression = COMPRESSION_LZ4,
 					.name = "pvc-1.a_B", .name_len = 9, .tree = 1, .node = 2,
 					.tenant = 3, .incarnation = 4, .size_blocks = 5, .inodes_max = 6,
-					.created_ns = -1 };
+					.created_ns = -1,
+					.rates = { 7, 8, 9, RATE_MAX } };
 	ROUND_TRIP(subvol, rec, 96 + 9);
+	ck_assert_mem_eq(&out.rates, &rec.rates, sizeof(out.rates));
+	REFUSED(subvol, rec, r->rates.read_iops = RATE_MAX + 1);
+	REFUSED(subvol, rec, r->rates.write_bytes_per_s = UINT64_MAX);
 
 	ck_assert_mem_eq(out.name, "pvc-1.a_B", 9);
 	ck_assert_int_eq(out.created_ns, -1);
@@ -437,7 +441,7 @@ START_TEST(subvol_comes_back)
 	REFUSED(subvol, rec, r->name = "pvc:1.a_B");
 	REFUSED(subvol, rec, r->name_len = 0);
 	ck_assert_ptr_nonnull(strstr(PRINTED(subvol_rec_print(f, &rec)),
-				     "reserved created 1969-12-31T23:59:59.999999999Z"));
+				     "lz4 read-iops 7 write-iops 8 read-bytes/s 9 write-bytes/s 1125899906842624 reserved created 1969-12-31T23:59:59.999999999Z"));
 }
 END_TEST
 

@@ -291,6 +291,69 @@ START_TEST(pool_refusals)
 }
 END_TEST
 
+static void rates_are(uint64_t read_iops, uint64_t write_iops, uint64_t read_bytes, uint64_t write_bytes)
+{
+	const struct rates want = { read_iops, write_iops, read_bytes, write_bytes };
+	struct throttles throttles;
+	struct subvol_info info;
+	struct rates now;
+
+	ck_assert_int_eq(subvol_info(fx.pool, "sv", &info), 0);
+	ck_assert_mem_eq(&info.rec.rates, &want, sizeof(want));
+	subvol_throttles(fx.sv, &throttles);
+	throttle_get(throttles.level[0], &now);
+	ck_assert_mem_eq(&now, &want, sizeof(want));
+}
+
+/* An open one has its new limits at once, and they are there the next time. */
+START_TEST(rates_are_set)
+{
+	const struct rates rates = { 1, 2, 3, 4 };
+
+	rates_are(0, 0, 0, 0);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &rates, SUBVOL_READ_IOPS | SUBVOL_WRITE_BYTES, why, sizeof(why)), 0);
+	rates_are(1, 0, 0, 4);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &(struct rates){ 9, 8, 7, 0 }, SUBVOL_WRITE_IOPS | SUBVOL_READ_BYTES, why,
+					  sizeof(why)), 0);
+	rates_are(1, 8, 7, 4);
+	ck_assert_int_eq(subvol_resize(fx.pool, "sv", 65 * MIB, 0, why, sizeof(why)), 0);
+	rates_are(1, 8, 7, 4);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &(struct rates){ RATE_MAX + 1, 0, 0, 0 }, SUBVOL_READ_IOPS, why, sizeof(why)),
+			 -EINVAL);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "none", &rates, SUBVOL_READ_IOPS, why, sizeof(why)), -ENOENT);
+	rates_are(1, 8, 7, 4);
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	rates_are(1, 8, 7, 4);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &(struct rates){ 0 }, SUBVOL_READ_IOPS, why, sizeof(why)), 0);
+	rates_are(0, 8, 7, 4);
+}
+END_TEST
+
+/* Its tenant's limits are shared by all of them. */
+START_TEST(rates_of_the_tenant)
+{
+	const struct tenant_settings set = { .limits = { .read_iops = 5, .write_bytes_per_s = 6 } };
+	struct throttles throttles, other;
+	struct subvol *sv;
+	struct rates now;
+
+	ck_assert_int_eq(create("b", MIB, true), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "b", false, &sv), 0);
+	subvol_throttles(fx.sv, &throttles);
+	subvol_throttles(sv, &other);
+	ck_assert_ptr_eq(throttles.level[1], other.level[1]);
+	ck_assert_ptr_ne(throttles.level[0], other.level[0]);
+	ck_assert_int_eq(tenant_set(fx.pool, "default", &set, TENANT_READ_IOPS | TENANT_WRITE_BYTES, why, sizeof(why)), 0);
+	throttle_get(throttles.level[1], &now);
+	ck_assert_uint_eq(now.read_iops, 5);
+	ck_assert_uint_eq(now.write_iops, 0);
+	ck_assert_uint_eq(now.read_bytes_per_s, 0);
+	ck_assert_uint_eq(now.write_bytes_per_s, 6);
+	ck_assert_int_eq(subvol_close(sv), 0);
+}
+END_TEST
+
 START_TEST(read_only)
 {
 	struct inode_attr f;
@@ -482,6 +545,8 @@ int main(void)
 	tcase_add_test(tcase, thin_ones_share);
 	tcase_add_test(tcase, deleted_space_comes_back);
 	tcase_add_test(tcase, pool_refusals);
+	tcase_add_test(tcase, rates_are_set);
+	tcase_add_test(tcase, rates_of_the_tenant);
 	tcase_add_test(tcase, read_only);
 	tcase_add_test(tcase, threads);
 	tcase_add_test(tcase, metadata_runs_full);
