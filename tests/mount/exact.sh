@@ -31,6 +31,114 @@ cases() {
 	FAILED=$((FAILED + bad))
 }
 
+# ---- While ten are at it
+
+blocks_below() { find "$1" -xdev -printf '%b\n' | awk '{ sum += $1 / 8 } END { print sum }'; }
+state_of() { nvfs subvolume show "$POOL:$1" --json; }
+field() { sed -nE 's/^  "'"$1"'": ([0-9]+),?$/\1/p'; }
+used_of() { state_of "$1" | field used_bytes; }
+
+# The numbers of one look at a subvolume: within its limits, and never below 0.
+in_bounds() {
+	local state size used inodes used_inodes
+	state=$(state_of "$1")
+	size=$(field size_bytes <<<"$state") used=$(field used_bytes <<<"$state")
+	inodes=$(field inodes <<<"$state") used_inodes=$(field used_inodes <<<"$state")
+	[ "$used" -ge 0 ] && [ "$used" -le "$size" ] && [ "$used_inodes" -gt 0 ] && [ "$used_inodes" -le "$inodes" ] && return
+	echo "$used of $size bytes, $used_inodes of $inodes inodes"
+	return 1
+}
+
+# ten_busy_ones DIR: in the background; ended by enough.
+ten_busy_ones() {
+	"$exact" "$1" --blocks 16384 --inodes 5000 --busy 2>"$WORK/busy.err" &
+	busy=$!
+}
+enough() {
+	kill "$busy"
+	wait "$busy" || { cat "$WORK/busy.err"; return 1; }
+}
+
+limits_of_busy_ones_move() {
+	local i size inodes refused=0 done=0
+	ten_busy_ones "$MNT_large"
+	for i in $(seq 60); do
+		size=$((4096 * (RANDOM % 9000 + 200))) inodes=$((RANDOM % 400 + 20))
+		in_bounds large
+		if nvfs subvolume resize "$POOL:large" --size $size --inodes $inodes >out 2>err; then
+			done=$((done + 1))
+			same "$(df --output=size,itotal -B4096 "$MNT_large" | tail -1 | tr -s ' ')" " $((size / 4096)) $inodes"
+		else
+			refused=$((refused + 1))
+			grep -qE '^nvfs: .*: [0-9.]+ [KMG]iB and [0-9]+ inodes are in use; that much is the smallest that would work$' err ||
+				{ cat err; return 1; }
+		fi
+		in_bounds large
+	done
+	enough
+	echo "$done resizes were done and $refused refused"
+	[ $done -gt 3 ] && [ $refused -gt 3 ]
+	same "$(($(df --output=used -B4096 "$MNT_large" | tail -1)))" $(($(blocks_below "$MNT_large")))
+}
+
+# To the block and the inode, on what the busy ones left.
+resized_to_what_is_used() {
+	local used inodes
+	in_time settled large
+	used=$(used_of large) inodes=$(state_of large | field used_inodes)
+	nvfs subvolume resize "$POOL:large" --size "$used" --inodes "$inodes" >/dev/null
+	same "$(df --output=avail -B1 "$MNT_large" | tail -1 | tr -d ' ')" 0
+	same "$(df --output=iavail "$MNT_large" | tail -1 | tr -d ' ')" 0
+	exits_with 6 nvfs subvolume resize "$POOL:large" --size $((used - 4096))
+	exits_with 6 nvfs subvolume resize "$POOL:large" --inodes $((inodes - 1))
+	refused 'No space left' mkdir "$MNT_large/more"
+	same "$(used_of large)" "$used"
+	nvfs subvolume resize "$POOL:large" --inodes $((inodes + 1)) --size $((used + 8192)) >/dev/null
+	head -c 20000 /dev/zero >"$MNT_large/more" 2>err && return 1
+	same "$(df --output=avail,iavail -B1 "$MNT_large" | tail -1 | tr -s ' ')" " 0 0"
+	rm -r "${MNT_large:?}"/*
+}
+
+# Nothing more comes back in the background.
+settled() {
+	local before
+	before=$(used_of "$1")
+	sync -f "$MNT_large"
+	nvfs sync "$POOL:$1"
+	[ "$before" = "$(used_of "$1")" ] && [ $((before / 4096)) = "$(blocks_below "$MNT_large")" ]
+}
+
+# The daemon's two processes at once, as in durable.sh: what they shared is gone.
+kill_pool() {
+	local supervisor=${SERVERS[$POOL]} worker
+	worker=$(nvfs pool show "$POOL" --json | sed -nE 's/.*"worker_pid": *([0-9]+).*/\1/p')
+	kill -STOP "$supervisor"
+	kill -KILL "$worker"
+	kill -KILL "$supervisor"
+	wait "$supervisor" 2>/dev/null
+	in_time flock -n "$POOL_FILE" true
+}
+
+used_is_what_is_there() {
+	in_time settled large
+}
+
+# Killed while ten write: what is charged afterwards is what a scan finds, to the block.
+crash_round() {
+	ten_busy_ones "$MNT_large"
+	in_time more_than_a_mib
+	sleep 0.$((RANDOM % 10))
+	kill_pool
+	kill "$busy" 2>/dev/null
+	wait "$busy" 2>/dev/null
+	umount "$MNT_large" || umount -l "$MNT_large"
+	TEST_NAME=fsck_after_a_kill run_test fsck_finds_nothing "$POOL_FILE"
+	start_pool
+	mount_subvolume large
+	run_test used_is_what_is_there
+}
+more_than_a_mib() { [ "$(used_of large)" -gt $((1 << 20)) ]; }
+
 make_pool 512M
 make_subvolume small --size 256K --inodes 300
 make_subvolume large --size 64M --inodes 5000
@@ -42,5 +150,16 @@ cases large "$MNT_large" 16384 5000 --skip by_bytes
 mount_subvolume packed
 cases lz4 "$MNT_packed" 4096 1000 --only 'full*' --only over_holes_and_blocks --only 'map*' \
 	--only by_mapping --only ten_writers_get_all_of_it
+unmount_subvolume small
+unmount_subvolume packed
+run_test limits_of_busy_ones_move
+run_test resized_to_what_is_used
+nvfs subvolume resize "$POOL:large" --size 20M --inodes 4000 >/dev/null
+cases resized "$MNT_large" 5120 4000 --only by_1m --only inodes_to_the_last_one --only ten_writers_get_all_of_it
+for _ in 1 2 3; do
+	crash_round
+done
+rm -r "${MNT_large:?}"/*
+cases after_kills "$MNT_large" 5120 4000 --only by_1m --only inodes_to_the_last_one --only ten_writers_get_all_of_it
 check_pool
 finish

@@ -357,25 +357,26 @@ static void busy_one(unsigned i)
 int exact_busy(const char *dir)
 {
 	struct sigaction sa = { .sa_handler = on_term };
+	pid_t pids[WRITERS];
 	int status, worst = 0;
 
 	sigaction(SIGTERM, &sa, NULL);
 	if (chdir(dir))
 		return 2;
 	for (unsigned i = 0; i < WRITERS; i++) {
-		if (fork())
-			continue;
-		prctl(PR_SET_PDEATHSIG, SIGTERM);
-		busy_one(i);
+		pids[i] = fork();
+		if (!pids[i]) {
+			prctl(PR_SET_PDEATHSIG, SIGTERM);
+			busy_one(i);
+		}
 	}
-	while (!enough && worst == 0) {
-		pid_t pid = waitpid(-1, &status, 0);
-
-		if (pid > 0)
-			worst = 1;
-		else if (pid < 0 && errno == ECHILD)
-			break;
-	}
+	/* None of them ends by itself. */
+	worst = wait(&status) > 0;
+	for (unsigned i = 0; i < WRITERS; i++)
+		if (pids[i] > 0)
+			kill(pids[i], SIGTERM);
+	while (wait(&status) > 0)
+		worst |= status != 0;
 	return worst;
 }
 
