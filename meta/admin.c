@@ -48,18 +48,22 @@ int admin_failed(const struct refusal *ref, int error)
 	}
 }
 
-/* Blocks for people: exact when it is a whole number of a unit, else with two digits. */
+/* Exact, because what is said to work has to: in the largest unit in which two digits behind the point are enough. */
 const char *admin_size(uint64_t blocks, char *buf)
 {
 	static const char *const units[] = { "KiB", "MiB", "GiB", "TiB", "PiB" };
-	double v = (double)blocks * (NVFS_BLOCK_SIZE / 1024);
+	const uint64_t kib = blocks * (NVFS_BLOCK_SIZE / 1024);
+	uint64_t unit = 1;
 	unsigned u = 0;
 
-	while (v >= 1024 && u < sizeof(units) / sizeof(*units) - 1) {
-		v /= 1024;
+	while (u < sizeof(units) / sizeof(*units) - 1 && kib >= unit * 1024 && !(kib * 100 % (unit * 1024))) {
+		unit *= 1024;
 		u++;
 	}
-	snprintf(buf, ADMIN_SIZE_TEXT, v == (uint64_t)v ? "%.0f %s" : "%.2f %s", v, units[u]);
+	if (kib % unit)
+		snprintf(buf, ADMIN_SIZE_TEXT, "%" PRIu64 ".%02u %s", kib / unit, (unsigned)(kib % unit * 100 / unit) % 100, units[u]);
+	else
+		snprintf(buf, ADMIN_SIZE_TEXT, "%" PRIu64 " %s", kib / unit, units[u]);
 	return buf;
 }
 
