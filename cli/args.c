@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <getopt.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,6 +126,8 @@ static void parse_value(const struct nvfs_option *o, struct nvfs_value *v)
 		die(EXIT_USAGE, "--%s %s is no size; write one like 10G or 512Mi", o->name, v->text);
 	if (o->kind == OPTION_NUMBER && (number_parse(v->text, &v->number) || !v->number))
 		die(EXIT_USAGE, "--%s %s is no whole number above 0", o->name, v->text);
+	if (o->kind == OPTION_NUMBER && v->number > INT64_MAX)
+		die(EXIT_USAGE, "--%s %s is too large a number; up to %" PRId64 " would work", o->name, v->text, INT64_MAX);
 	if (o->kind == OPTION_CHOICE && !is_choice(v->text, o->value))
 		die(EXIT_USAGE, "--%s %s is unknown; there are %s", o->name, v->text, spoken(o->value, list, sizeof(list)));
 }

@@ -96,8 +96,10 @@ static json_t *subvolume_create(struct admin_context *c)
 			   &op, "name", &name, "size_bytes", &size, "inodes", &inodes, "thin", &thin,
 			   "compression", &compression, "uid", &uid, "gid", &gid, "mode", &mode))
 		return admin_bad_request(&error);
-	if (size <= 0 || inodes < 0)
+	if (size <= 0)
 		return control_refuse(EINVAL, "a subvolume needs a size of at least one block");
+	if (inodes < 0)
+		return control_refuse(EINVAL, "a number of inodes cannot be below 0");
 	if (uid < 0 || uid >= UINT32_MAX || gid < 0 || gid >= UINT32_MAX || mode < 0 ||
 	    mode > 07777)
 		return control_refuse(EINVAL, "owner or mode of the root directory is out of range");
@@ -174,7 +176,9 @@ static json_t *subvolume_resize(struct admin_context *c)
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?I,s?I!}", "op", &op, "name", &name,
 			   "size_bytes", &size, "inodes", &inodes))
 		return admin_bad_request(&error);
-	if (size < 0 || inodes < 0 || (!size && !inodes))
+	if (size < 0 || inodes < 0)
+		return control_refuse(EINVAL, "neither size nor number of inodes can be below 0");
+	if (!size && !inodes)
 		return control_refuse(EINVAL, "a new size or a new number of inodes is needed");
 	err = subvol_resize(c->server->pool, name, (uint64_t)size, (uint64_t)inodes, why,
 			    sizeof(why));

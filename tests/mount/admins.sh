@@ -1,0 +1,290 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What administrators may get wrong, alone and together: names and sizes that cannot be, eight who do opposite things at once, and
+# clients that die in the middle. Each gets one clear line and the exit code of its kind, and nothing is left half done.
+# shellcheck source=tests/mount/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+make_pool 256M
+make_subvolume data --size 32M --inodes 100
+mount_subvolume data
+mkdir "$WORK/m"
+
+# refused_with CODE PATTERN COMMAND...: one line, and that exit code.
+refused_with() {
+	local code=$1 status=0
+	shift
+	refused "$@"
+	"${@:2}" >/dev/null 2>&1 || status=$?
+	same "$status" "$code"
+}
+
+# What there is, as programs see it.
+inventory() {
+	nvfs subvolume list "$POOL" --json | grep -vE '"(created_ns|used_bytes|cached_inodes|requests|reads|read_bytes|namespace_ops)"'
+	nvfs pool show "$POOL" --json | grep -E '"(reserved_bytes|subvolumes)"'
+}
+
+# nothing_changes COMMAND...
+nothing_changes() {
+	local before
+	before=$(inventory)
+	"$@"
+	same "$(inventory)" "$before"
+}
+
+names_that_cannot_be() {
+	nothing_changes each_bad_name
+}
+each_bad_name() {
+	local name long
+	long=$(printf 'x%.0s' {1..300})
+	for name in a/b /a a@b @ a:b : '' "$long" "${long:0:256}" $'\xff\xfe' $'a\xc3\x28' -x --size .x . .. ' x' 'x ' $'a\nb' $'\e[2J' é \* %s%n; do
+		# It is named, as far as a terminal can bear it, or that there is none.
+		refused_with 2 'cannot be|no name|has no name|path' nvfs subvolume create "$POOL:$name" --size 1M
+		refused_with 2 'cannot be|no name|has no name|path' nvfs subvolume show "$POOL:$name"
+		refused_with 2 'cannot be|no name|has no name|path' nvfs subvolume resize "$POOL:$name" --size 2M
+		refused_with 2 'cannot be|no name|has no name|path' nvfs subvolume delete --yes "$POOL:$name"
+		refused_with 2 'cannot be|no name|has no name|path' nvfs sync "$POOL:$name"
+		refused_with 32 'cannot be|no name|has no name|path' mount.nvfs "$POOL:$name" m
+		fails grep -q $'\e' err
+	done
+}
+
+longest_name_is_fine() {
+	local name
+	name=$(printf 'x%.0s' {1..255})
+	nvfs subvolume create "$POOL:$name" --size 1M
+	nvfs subvolume show "$POOL:$name" --json | grep -q "\"name\": \"$name\""
+	mount.nvfs "$POOL:$name" m
+	umount.fuse.nvfs m
+	nvfs subvolume delete --yes "$POOL:$name"
+}
+
+sizes_that_cannot_be() {
+	nothing_changes each_bad_size
+}
+each_bad_size() {
+	local size
+	for size in 0 0K -1 -5M 0.5 1e3 1e999 99999999999999999999 9223372036854775808 16E 8E '' ' ' 1X 1MM 1M1 0x10 1,5M inf nan +5M .5M; do
+		refused_with 2 'is no size; write one like 10G' nvfs subvolume create "$POOL:s" --size "$size"
+		refused_with 2 'is no size; write one like 10G' nvfs subvolume resize "$POOL:data" --size "$size"
+	done
+	for size in 0 -1 1.5 99999999999999999999 abc '' 1K; do
+		refused_with 2 'inodes .* is no whole number' nvfs subvolume create "$POOL:s" --size 1M --inodes "$size"
+		refused_with 2 'inodes .* is no whole number' nvfs subvolume resize "$POOL:data" --inodes "$size"
+	done
+	for size in 16385 9223372036854775807 9223372036854775808 18446744073709551615; do
+		refused_with 2 'inodes' nvfs subvolume create "$POOL:s" --size 1M --inodes $size
+		refused_with 2 'inodes' nvfs subvolume resize "$POOL:data" --inodes $size
+	done
+}
+
+# With the numbers: what there is, what is promised, what would work.
+more_than_the_pool_has() {
+	nothing_changes each_too_large
+	# What it says would work does.
+	local most
+	refused '; [0-9.]+ [KM]iB or a thin subvolume would work' nvfs subvolume create "$POOL:s" --size 1T
+	most=$(sed -nE 's/.*; ([0-9.]+) ([KM])iB or a thin .*/\1\2/p' err)
+	nvfs subvolume create "$POOL:s" --size "$most"
+	refused_with 5 ' 0 KiB or a thin subvolume' nvfs subvolume create "$POOL:s2" --size 1M
+	refused_with 5 ' 0 KiB or a thin subvolume' nvfs subvolume resize "$POOL:data" --size 33M
+	# A thin one is promised what the ratio allows, and no more.
+	refused 'cannot be promised: subvolumes have .* [KM]iB would work' nvfs subvolume create "$POOL:thin" --size 1T --thin
+	most=$(sed -nE 's/.*; ([0-9.]+) ([KM])iB would work.*/\1\2/p' err)
+	nvfs subvolume create "$POOL:thin" --size "$most" --thin
+	refused_with 5 'cannot be promised: subvolumes have .*; 0 KiB would work' nvfs subvolume create "$POOL:s2" --size 1M --thin
+	nvfs subvolume delete --yes "$POOL:thin"
+	nvfs subvolume delete --yes "$POOL:s"
+}
+each_too_large() {
+	local size
+	for size in 300M 1T 7E 9223372036854775807; do
+		refused_with 5 "cannot be reserved: of the pool's 228 MiB, 32 MiB are reserved, .* would work" \
+			nvfs subvolume create "$POOL:s" --size $size
+		[ "$size" = 300M ] || refused_with 5 "cannot be promised: subvolumes have 32 MiB of the .* would work" \
+			nvfs subvolume create "$POOL:s" --size $size --thin
+		refused_with 5 "cannot be reserved: of the pool's 228 MiB, 32 MiB are reserved, .* would work" \
+			nvfs subvolume resize "$POOL:data" --size $size
+	done
+}
+
+what_is_not_there_and_what_is_in_use() {
+	nothing_changes each_wrong_object
+	mount.nvfs "$POOL:none" m 2>err && return 1
+	same "$(grep -c . err)" 1
+}
+each_wrong_object() {
+	refused_with 4 'there is no subvolume none; nvfs subvolume list' nvfs subvolume show "$POOL:none"
+	refused_with 4 'there is no subvolume none; nvfs subvolume list' nvfs subvolume delete --yes "$POOL:none"
+	refused_with 4 'there is no subvolume none; nvfs subvolume list' nvfs subvolume resize "$POOL:none" --size 1M
+	refused_with 6 'mounted: unmount it first' nvfs subvolume delete --yes "$POOL:data"
+	refused_with 7 'already; take another' nvfs subvolume create "$POOL:data" --size 1M
+	refused_with 3 'nobody serves' nvfs subvolume delete --yes "$POOL-none:data"
+	refused_with 2 'usage' nvfs subvolume delete --yes
+	refused_with 2 'usage' nvfs subvolume delete --yes "$POOL:data" "$POOL:none"
+	refused_with 2 'names no subvolume' nvfs subvolume delete --yes "$POOL"
+	refused_with 2 'say what to change' nvfs subvolume resize "$POOL:data"
+	refused_with 2 'say how large' nvfs subvolume create "$POOL:s"
+}
+
+# ---- At once
+
+# one_administrator NUMBER: does this and that to two names; writes down what was said wrong.
+one_administrator() {
+	local i name status err=$WORK/admin.$1 kinds='0|4|5|6|7' dir=$WORK/at.$1
+	mkdir -p "$dir"
+	for ((i = 0; i < 40; i++)); do
+		name=$POOL:shared$((RANDOM % 2)) status=0 kinds='0|4|5|6|7'
+		case $((RANDOM % 6)) in
+		0) nvfs subvolume create "$name" --size $((RANDOM % 50 + 1))M ;;
+		1) nvfs subvolume create "$name" --size 8M --thin ;;
+		2) nvfs subvolume delete --yes "$name" ;;
+		3) nvfs subvolume resize "$name" --size $((RANDOM % 50 + 1))M --inodes $((RANDOM % 100 + 1)) ;;
+		4) nvfs subvolume show "$name" ;;
+		5) kinds='0|32'; mount.nvfs "$name" "$dir" ;;
+		esac >/dev/null 2>"$err" || status=$?
+		if mountpoint -q "$dir"; then
+			echo "$1" >"$dir/file$1" || :
+			dd if=/dev/zero of="$dir/large$1" bs=64k count=$((RANDOM % 100)) status=none 2>/dev/null || :
+			umount.fuse.nvfs "$dir" || return 1
+		fi
+		[[ $status =~ ^($kinds)$ ]] || { echo "status $status: $(cat "$err")"; return 1; }
+		[ "$(grep -c . "$err")" -eq $((status != 0)) ] || { echo "status $status, $(cat "$err")"; return 1; }
+	done
+}
+
+eight_at_once() {
+	local i pids=() name bad=0
+	for i in 1 2 3 4 5 6 7 8; do
+		one_administrator $i >"$WORK/said.$i" 2>&1 &
+		pids+=($!)
+	done
+	for i in 1 2 3 4 5 6 7 8; do
+		wait "${pids[i - 1]}" || { bad=1; cat "$WORK/said.$i"; }
+	done
+	[ $bad = 0 ]
+	for name in shared0 shared1; do
+		if nvfs subvolume show "$POOL:$name" >/dev/null 2>&1; then in_time nvfs subvolume delete --yes "$POOL:$name"; fi
+	done
+	# No claim was lost or counted twice.
+	same "$(nvfs pool show "$POOL" --json | grep -E '"(reserved_bytes|subvolumes)"' | tr -d ' \n')" \
+		"\"reserved_bytes\":$((32 << 20)),\"subvolumes\":1,"
+}
+
+# The last word on a limit is what the mount shows, whoever had it.
+resized_by_eight() {
+	local i pids=() size
+	for i in 1 2 3 4 5 6 7 8; do
+		for size in 32 $((32 + i)) $((40 - i)) 33; do
+			nvfs subvolume resize "$POOL:data" --size ${size}M --inodes $((100 + size)) >/dev/null || exit
+		done &
+		pids+=($!)
+	done
+	for i in "${pids[@]}"; do
+		wait "$i"
+	done
+	size=$(nvfs subvolume show "$POOL:data" --json | sed -nE 's/.*"size_bytes": ([0-9]+).*/\1/p')
+	same "$size" $((33 << 20))
+	same "$(df --output=size,itotal -B1M "$MNT_data" | tail -1 | tr -s ' ')" " 33 133"
+	nvfs pool show "$POOL" --json | grep -q "\"reserved_bytes\": $size,"
+	nvfs subvolume resize "$POOL:data" --size 32M --inodes 100
+}
+
+# ---- Who dies in the middle
+
+# say TEXT...: to the control socket in these pieces, then gone without a look at the answer.
+say() {
+	python3 - "$(socket_of)" "$@" <<-'END'
+		import socket, sys
+		s = socket.socket(socket.AF_UNIX)
+		s.connect(sys.argv[1])
+		for text in sys.argv[2:]:
+		    try:
+		        s.send(text.encode('utf-8', 'surrogateescape').replace(b'\\n', b'\n'))
+		    except BrokenPipeError: # the daemon had enough
+		        break
+	END
+}
+socket_of() { grep -oE -m 1 "/[^ ]*/$POOL\.sock" /proc/net/unix; }
+
+half_a_request_does_nothing() {
+	need python3
+	nothing_changes each_half
+}
+each_half() {
+	local whole='{"op":"subvolume.create","name":"half","size_bytes":1048576}' n
+	for n in 1 10 30 50 60; do
+		say "${whole:0:n}"
+		say "${whole:0:n}" "${whole:0:n}"
+	done
+	say "$whole"
+	say "$whole " '  '
+	say '{"op":"subvolume.delete","name":"data"' '\n'
+	say '[]\n' "$whole"'\n'
+	say "${whole/half/half\\u0000b}\n"
+	say "${whole/half/$'\xff'}\n"
+	# All have been read and answered.
+	nvfs pool show "$POOL" >/dev/null
+	in_time no_half
+}
+no_half() { fails nvfs subvolume show "$POOL:half" >/dev/null 2>&1; }
+
+# Sent as a whole, it is done as a whole, whether anybody waits or not.
+whole_requests_are_done() {
+	need python3
+	say '{"op":"subvolume.create","name":"unheard","size_bytes":1048576}\n'
+	in_time nvfs subvolume show "$POOL:unheard" >/dev/null 2>&1
+	say '{"op":"subvolume.resize","name":"unheard","size_bytes":2097152}\n{"op":"subvolume.delete","name":"unheard"}\n{"op":"subv'
+	in_time unheard_is_gone
+	nvfs pool show "$POOL" --json | grep -q "\"reserved_bytes\": $((32 << 20)),"
+}
+unheard_is_gone() { fails nvfs subvolume show "$POOL:unheard" >/dev/null 2>&1; }
+
+# killed_soon COMMAND...: at some moment of its work, or not at all.
+killed_soon() {
+	{ timeout -s KILL "0.0$((RANDOM % 30 + 1))" "$@" || :; } >/dev/null 2>&1
+}
+
+killed_ones_leave_nothing_half_done() {
+	local i
+	for i in $(seq 25); do
+		killed_soon nvfs subvolume create "$POOL:mortal" --size 1M
+		killed_soon nvfs subvolume resize "$POOL:mortal" --size $((RANDOM % 4 + 1))M
+		killed_soon nvfs subvolume delete --yes "$POOL:mortal"
+	done
+	exits_with 0 nvfs subvolume create "$POOL:mortal" --size 1M || grep -q already out
+	nvfs subvolume resize "$POOL:mortal" --size 4M
+	nvfs pool show "$POOL" --json | grep -q "\"reserved_bytes\": $((36 << 20)),"
+	nvfs subvolume delete --yes "$POOL:mortal"
+	nvfs pool show "$POOL" --json | grep -q "\"reserved_bytes\": $((32 << 20)),"
+}
+
+killed_mounts_let_go() {
+	local i
+	nvfs subvolume create "$POOL:mortal" --size 4M
+	for i in $(seq 25); do
+		killed_soon mount.nvfs "$POOL:mortal" m
+		# Whoever was killed later than mount(2) left a mount.
+		if mountpoint -q m; then
+			echo "$i" >m/f
+			umount m
+		fi
+	done
+	in_time mount.nvfs "$POOL:mortal" m 2>/dev/null
+	echo x >m/f
+	killed_soon umount.fuse.nvfs m
+	if mountpoint -q m; then umount.fuse.nvfs m; fi
+	in_time nvfs subvolume delete --yes "$POOL:mortal" 2>/dev/null
+}
+
+for t in names_that_cannot_be longest_name_is_fine sizes_that_cannot_be more_than_the_pool_has what_is_not_there_and_what_is_in_use \
+	eight_at_once resized_by_eight half_a_request_does_nothing whole_requests_are_done killed_ones_leave_nothing_half_done \
+	killed_mounts_let_go; do
+	run_test $t
+done
+run_test cp /bin/true "$MNT_data/works"
+check_pool
+finish
