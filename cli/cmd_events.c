@@ -19,7 +19,8 @@ static enum colour colour_of(const char *severity)
 static void print_event(const json_t *e, bool json)
 {
 	const time_t sec = (time_t)(json_u64(e, "time_ns") / 1000000000);
-	const char *subvolume = json_text(e, "subvolume"), *tenant = json_text(e, "tenant");
+	const char *subvolume = json_text(e, "subvolume");
+	const char *tenant = strcmp(json_text(e, "tenant"), "default") ? json_text(e, "tenant") : "";
 	char when[32];
 	struct tm tm;
 

@@ -119,7 +119,7 @@ struct collection {
 static int collect(const char *pool, void *arg)
 {
 	struct collection *c = arg;
-	json_t *reply = nvfs_ask(pool, "pool.show");
+	json_t *reply = nvfs_ask(pool, "pool.show", false);
 
 	if (reply)
 		json_array_append(c->pools, json_object_get(reply, "pool"));
@@ -146,6 +146,7 @@ static void print_pools(const json_t *pools)
 		table_cell(t, "%llu", (unsigned long long)json_u64(p, "subvolumes"));
 		table_cell(t, "%llu", (unsigned long long)json_u64(p, "open_subvolumes"));
 		table_cell(t, "%llu", (unsigned long long)(json_u64(p, "checksum_errors") + json_u64(p, "io_errors")));
+		table_colour(t, json_u64(p, "checksum_errors") + json_u64(p, "io_errors") ? COLOUR_RED : COLOUR_NONE);
 	}
 	if (table_print(t, stdout))
 		die(EXIT_REFUSED, "out of memory");

@@ -173,7 +173,7 @@ static void take_list(struct listing *l, const char *pool, size_t pool_len, json
 static int list_pool(const char *pool, void *arg)
 {
 	struct listing *l = arg;
-	json_t *reply = nvfs_ask(pool, "snapshot.list");
+	json_t *reply = nvfs_ask(pool, "snapshot.list", false);
 
 	if (reply)
 		take_list(l, pool, strlen(pool), reply);

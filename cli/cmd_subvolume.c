@@ -164,7 +164,7 @@ static void take_list(struct listing *l, const char *pool, json_t *reply)
 static int list_pool(const char *pool, void *arg)
 {
 	struct listing *l = arg;
-	json_t *reply = nvfs_ask(pool, "subvolume.list");
+	json_t *reply = nvfs_ask(pool, "subvolume.list", false);
 
 	if (reply)
 		take_list(l, pool, reply);
@@ -189,6 +189,7 @@ static void print_list(const json_t *all)
 		table_cell(t, "%s", size_text(s, size, sizeof(size)));
 		table_cell(t, "%s", size_text(u, used, sizeof(used)));
 		table_cell(t, "%.0f%%", s ? 100.0 * (double)u / (double)s : 0.0);
+		table_colour(t, u >= s ? COLOUR_RED : u >= s / 10 * 9 ? COLOUR_YELLOW : COLOUR_NONE);
 		table_cell(t, "%llu", (unsigned long long)json_u64(sv, "inodes"));
 		table_cell(t, "%llu", (unsigned long long)json_u64(sv, "used_inodes"));
 		table_cell(t, "%s", mounted_text(sv));

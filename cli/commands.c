@@ -12,6 +12,7 @@ const struct nvfs_group nvfs_groups[] = {
 	{"snapshot", "what a subvolume was", snapshot_commands},
 	{"clone", "a subvolume from another", clone_commands},
 	{"sync", "make all written durable", sync_commands},
+	{"top", "what is going on now", top_commands},
 	{"events", "what happened lately", events_commands},
 	{"debug", "records of a pool", debug_commands},
 	{.name = NULL},

@@ -78,8 +78,14 @@ struct nvfs_group {
 };
 
 extern const struct nvfs_group nvfs_groups[];
-extern const struct nvfs_command pool_commands[], subvolume_commands[], sync_commands[], debug_commands[],
-	snapshot_commands[], clone_commands[], events_commands[];
+extern const struct nvfs_command pool_commands[];
+extern const struct nvfs_command subvolume_commands[];
+extern const struct nvfs_command snapshot_commands[];
+extern const struct nvfs_command clone_commands[];
+extern const struct nvfs_command sync_commands[];
+extern const struct nvfs_command top_commands[];
+extern const struct nvfs_command events_commands[];
+extern const struct nvfs_command debug_commands[];
 
 /* Options that commands have by their flags. */
 extern const struct nvfs_option nvfs_common_options[];
@@ -158,9 +164,9 @@ void nvfs_wait_for_sweeps(const char *source);
 
 /*
  * The same for one of several pools, without a subvolume: a pool that does not answer in 10 s, or refuses, gets a line on stderr and
- * NULL, so that it does not hide the others.
+ * NULL, so that it does not hide the others. quiet: without the line.
  */
-json_t *nvfs_ask(const char *pool, const char *op);
+json_t *nvfs_ask(const char *pool, const char *op, bool quiet);
 
 /* client_each_pool(), or exits with a line that says why the pools are not known. */
 void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg);

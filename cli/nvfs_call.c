@@ -110,7 +110,7 @@ static void confirm(const struct nvfs_args *a, const char *source, const char *o
 	json_t *reply;
 
 	if (!can_ask())
-		die(EXIT_USAGE, "nvfs %s destroys, and nobody is there to be asked: give --yes, or --dry-run to see what would go",
+		die(EXIT_USAGE, "%s destroys, and nobody is there to be asked: give --yes, or --dry-run to see what would go",
 		    nvfs_command_name(a->command, name, sizeof(name)));
 	reply = nvfs_call(source, op, subvolume_key, with_dry_run(request));
 	print(stderr, reply);
@@ -185,19 +185,21 @@ void nvfs_wait_for_sweeps(const char *source)
 
 /* ---- Several pools ---- */
 
-json_t *nvfs_ask(const char *pool, const char *op)
+json_t *nvfs_ask(const char *pool, const char *op, bool quiet)
 {
 	struct client *client = NULL;
 	json_t *reply = NULL;
 	int rc = client_connect(pool, &client);
 
 	if (rc) {
-		report("pool %s: %s", pool, strerror(-rc));
+		if (!quiet)
+			report("pool %s: %s", pool, strerror(-rc));
 		return NULL;
 	}
 	client_set_timeout(client, 10);
 	if (client_call(client, json_pack("{s:s}", "op", op), -1, &reply)) {
-		report("pool %s: %s", pool, client_message(client));
+		if (!quiet)
+			report("pool %s: %s", pool, client_message(client));
 		reply = NULL;
 	}
 	client_close(client);

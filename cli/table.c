@@ -14,11 +14,15 @@
 
 struct table {
 	char *headers; /* the columns' names point into it */
-	const char *name[COLUMNS_MAX];
+	char *name[COLUMNS_MAX];
 	bool right[COLUMNS_MAX];
 	unsigned columns;
-	char **cells;
+	struct cell {
+		char *text;
+		enum colour colour;
+	} *cells;
 	size_t count, room;
+	unsigned width; /* of the screen; 0: any */
 	bool failed;
 };
 
@@ -61,7 +65,7 @@ void table_cell(struct table *t, const char *fmt, ...)
 	}
 	if (text && t->count == t->room) {
 		size_t more = t->room ? 2 * t->room : 64;
-		char **cells = realloc(t->cells, more * sizeof(*cells));
+		struct cell *cells = realloc(t->cells, more * sizeof(*cells));
 
 		if (cells) {
 			t->cells = cells;
@@ -73,37 +77,66 @@ void table_cell(struct table *t, const char *fmt, ...)
 		t->failed = true;
 		return;
 	}
-	t->cells[t->count++] = text;
+	t->cells[t->count++] = (struct cell){.text = text};
 }
 
-static void print_cell(const struct table *t, FILE *out, unsigned column, const char *text, int width)
+void table_colour(struct table *t, enum colour colour)
 {
-	bool last = column + 1 == t->columns;
+	if (t->count)
+		t->cells[t->count - 1].colour = colour;
+}
 
+void table_width(struct table *t, unsigned characters)
+{
+	t->width = characters;
+}
+
+/* Blanks are outside of the colour. */
+static void print_cell(const struct table *t, FILE *out, unsigned column, const struct cell *cell, int width, unsigned shown)
+{
+	const int blanks = width - (int)strlen(cell->text);
+
+	if (column >= shown)
+		return;
 	if (t->right[column])
-		fprintf(out, "%*s", width, text);
-	else if (last)
-		fputs(text, out);
-	else
-		fprintf(out, "%-*s", width, text);
-	fputs(last ? "\n" : "  ", out);
+		fprintf(out, "%*s", blanks, "");
+	colour_print(out, cell->colour, "%s", cell->text);
+	if (!t->right[column] && column + 1 < shown)
+		fprintf(out, "%*s", blanks, "");
+	fputs(column + 1 == shown ? "\n" : "  ", out);
+}
+
+/* Columns that fit; the first one is always there. */
+static unsigned fitting(const struct table *t, const int *width)
+{
+	unsigned sum = 0, shown = 0;
+
+	while (shown < t->columns) {
+		sum += (unsigned)width[shown] + (shown ? 2 : 0);
+		if (shown && t->width && sum >= t->width)
+			break;
+		shown++;
+	}
+	return shown;
 }
 
 int table_print(struct table *t, FILE *out)
 {
 	int width[COLUMNS_MAX], rc = t->failed ? -ENOMEM : 0;
+	unsigned shown;
 
 	for (unsigned c = 0; c < t->columns; c++)
 		width[c] = (int)strlen(t->name[c]);
 	for (size_t i = 0; i < t->count; i++)
-		if ((int)strlen(t->cells[i]) > width[i % t->columns])
-			width[i % t->columns] = (int)strlen(t->cells[i]);
+		if ((int)strlen(t->cells[i].text) > width[i % t->columns])
+			width[i % t->columns] = (int)strlen(t->cells[i].text);
+	shown = fitting(t, width);
 	for (unsigned c = 0; c < t->columns; c++)
-		print_cell(t, out, c, t->name[c], width[c]);
+		print_cell(t, out, c, &(struct cell){.text = t->name[c], .colour = COLOUR_BOLD}, width[c], shown);
 	for (size_t i = 0; i < t->count; i++)
-		print_cell(t, out, i % t->columns, t->cells[i], width[i % t->columns]);
+		print_cell(t, out, i % t->columns, &t->cells[i], width[i % t->columns], shown);
 	for (size_t i = 0; i < t->count; i++)
-		free(t->cells[i]);
+		free(t->cells[i].text);
 	free(t->cells);
 	free(t->headers);
 	free(t);

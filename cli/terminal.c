@@ -21,11 +21,23 @@ void colour_set(const char *when)
 	colours = !strcmp(when, "always") ? ALWAYS : !strcmp(when, "never") ? NEVER : AUTO;
 }
 
+static bool is_dumb(void)
+{
+	const char *term = getenv("TERM");
+
+	return !term || !*term || !strcmp(term, "dumb");
+}
+
 static bool environment_allows(void)
 {
-	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+	const char *no = getenv("NO_COLOR");
 
-	return !(no && *no) && term && *term && strcmp(term, "dumb") != 0;
+	return !(no && *no) && !is_dumb();
+}
+
+bool screen_wanted(void)
+{
+	return isatty(STDOUT_FILENO) && !is_dumb();
 }
 
 bool colour_wanted(FILE *out)

@@ -21,6 +21,9 @@ bool colour_wanted(FILE *out);
 /* printf() in a colour, where colours are wanted. */
 void colour_print(FILE *out, enum colour colour, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Whether stdout is a terminal that can be drawn over. */
+bool screen_wanted(void);
+
 /* Whether there is a terminal at stderr for a bar. */
 bool bar_wanted(void);
 

@@ -45,9 +45,13 @@ bool admin_sees(struct server *s, const struct control_peer *peer, const char *s
 
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
 {
-	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = subvolume, .tenant = tenant };
+	struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = subvolume, .tenant = tenant };
 	char text[EVENT_TEXT_MAX];
+	struct subvol_info info;
 	va_list ap;
+
+	if (subvolume && !tenant && !subvol_info(c->server->pool, subvolume, &info))
+		about.tenant = info.tenant;
 
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
@@ -68,6 +72,7 @@ static const struct admin_request *const tables[] = {
 	admin_mount_requests,
 	admin_event_requests,
 	admin_snapshot_requests,
+	admin_top_requests,
 };
 
 static const struct admin_request *find_request(const char *op)

@@ -34,8 +34,12 @@ struct admin_request {
 	enum admin_access access;
 };
 
-extern const struct admin_request admin_pool_requests[], admin_subvolume_requests[], admin_mount_requests[],
-	admin_event_requests[], admin_snapshot_requests[];
+extern const struct admin_request admin_pool_requests[];
+extern const struct admin_request admin_subvolume_requests[];
+extern const struct admin_request admin_mount_requests[];
+extern const struct admin_request admin_event_requests[];
+extern const struct admin_request admin_snapshot_requests[];
+extern const struct admin_request admin_top_requests[];
 
 /* A reply that has only "ok", or fields besides; takes the fields. */
 json_t *admin_ok(json_t *fields);
@@ -55,7 +59,10 @@ json_t *admin_subvolume_reply(struct server *s, const char *name);
  */
 bool admin_sees(struct server *s, const struct control_peer *peer, const char *subvolume, const char *tenant);
 
-/* An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL. */
+/*
+ * An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL; the tenant of a subvolume that is there is
+ * found.
+ */
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
 

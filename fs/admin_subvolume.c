@@ -8,6 +8,7 @@
 #include "fs/admin_internal.h"
 #include "fs/server.h"
 #include "io/log.h"
+#include "io/size.h"
 
 static json_t *stats_object(const struct subvol_stats *s)
 {
@@ -88,7 +89,7 @@ static json_t *subvolume_create(struct admin_context *c)
 	json_int_t size = 0, inodes = 0, uid = 0, gid = 0, mode = 0;
 	const char *op, *name, *compression = "off";
 	struct subvol_options options = { 0 };
-	char why[1024] = "";
+	char why[1024] = "", bytes[SIZE_TEXT_MAX];
 	json_error_t error;
 	int thin = 0, err;
 
@@ -116,7 +117,7 @@ static json_t *subvolume_create(struct admin_context *c)
 		return admin_refused(err, why, "created", name);
 	log_info("%s: subvolume %s was created by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with %lld bytes", (long long)size);
+	admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with %s", size_text((uint64_t)size, bytes, sizeof(bytes)));
 	return admin_subvolume_reply(c->server, name);
 }
 
@@ -168,7 +169,7 @@ static json_t *subvolume_show(struct admin_context *c)
 static json_t *subvolume_resize(struct admin_context *c)
 {
 	json_int_t size = 0, inodes = 0;
-	char why[1024] = "";
+	char why[1024] = "", bytes[SIZE_TEXT_MAX];
 	json_error_t error;
 	const char *op, *name;
 	int err;
@@ -185,7 +186,8 @@ static json_t *subvolume_resize(struct admin_context *c)
 	if (err)
 		return admin_refused(err, why, "resized", name);
 	if (size)
-		admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "its size is %lld bytes now", (long long)size);
+		admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "its size is %s now",
+			   size_text((uint64_t)size, bytes, sizeof(bytes)));
 	if (inodes)
 		admin_tell(c, EVENT_SUBVOLUME_RESIZED, name, NULL, "it may have %lld inodes now", (long long)inodes);
 	return admin_subvolume_reply(c->server, name);
@@ -256,6 +258,7 @@ static json_t *would_delete(struct admin_context *c, const char *name)
 
 static json_t *subvolume_delete(struct admin_context *c)
 {
+	struct subvol_info info;
 	char why[1024] = "";
 	json_error_t error;
 	const char *op, *name;
@@ -266,12 +269,14 @@ static json_t *subvolume_delete(struct admin_context *c)
 	server_settle(c->server, name);
 	if (dry_run)
 		return would_delete(c, name);
+	if (subvol_info(c->server->pool, name, &info))
+		info.tenant[0] = '\0';
 	err = subvol_delete(c->server->pool, name, why, sizeof(why));
 	if (err)
 		return admin_refused(err, why, "deleted", name);
 	log_info("%s: subvolume %s was deleted by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_SUBVOLUME_DELETED, name, NULL, "deleted");
+	admin_tell(c, EVENT_SUBVOLUME_DELETED, name, info.tenant, "deleted");
 	return admin_ok(NULL);
 }
 

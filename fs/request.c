@@ -244,6 +244,7 @@ int request_get(struct request_pool *pool, int fd, uint32_t session, struct requ
 	if ((size_t)n > SMALL_ROOM)
 		join(pool, r);
 	r->unique = r->in->unique;
+	r->arrived_ns = monotonic_now_ns();
 	r->fuse = NULL;
 	r->taken = false;
 	*out = r;

@@ -45,6 +45,7 @@ struct request {
 	const struct fuse_in_header *in; /* the whole request in one piece; in->len bytes */
 	struct fuse_req *fuse;           /* libfuse's, when it went through its dispatcher */
 	uint64_t unique;
+	uint64_t arrived_ns;             /* CLOCK_MONOTONIC */
 	uint16_t slot;
 	bool taken;                      /* a handler answers it, now or later */
 	void *priv;                      /* the handlers' own memory for a request in execution */

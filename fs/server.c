@@ -195,6 +195,7 @@ static void free_all(struct server *s)
 }
 
 static void *closer_main(void *arg);
+static void on_late(struct session *session);
 static void on_mounted(struct session *session);
 static void on_ended(struct session *session, int reason);
 
@@ -207,6 +208,7 @@ int server_start(struct server *s, const struct poolconf *conf, void *area, int 
 	s->conf = conf;
 	s->channel = channel;
 	s->session_ops = ops_session;
+	s->session_ops.late = on_late;
 	s->session_ops.mounted = on_mounted;
 	s->session_ops.ended = on_ended;
 	pthread_mutex_init(&s->lock, NULL);
@@ -297,7 +299,7 @@ static struct volume *take_ended(struct server *s)
 
 static void tell_mount(struct volume *v, enum event_kind kind, const char *what, const char *where)
 {
-	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = v->name };
+	const struct event_about about = { .kind = kind, .severity = EVENT_INFO, .subvolume = v->name, .tenant = v->tenant };
 
 	event_add(pool_events(v->server->pool), &about, "%s%s%s", what, where[0] ? " on " : "", where);
 }
@@ -369,6 +371,16 @@ static void on_ended(struct session *session, int reason)
 	v->ended = true;
 	v->reason = reason;
 	pthread_cond_broadcast(&s->changed);
+}
+
+/* Each of them: what an event costs then is looked at first. */
+static void on_late(struct session *session)
+{
+	struct volume *v = session_arg(session);
+	const struct event_about about = { .kind = EVENT_THROTTLED, .severity = EVENT_INFO, .subvolume = v->name, .tenant = v->tenant,
+					   .limited = true, .limit_key = v->number };
+
+	event_add(pool_events(v->server->pool), &about, "requests wait for its limit of IOPS or bandwidth, or its tenant's");
 }
 
 static void on_mounted(struct session *session)
@@ -514,6 +526,7 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 		v->number = READ_ONLY_NUMBERS + atomic_fetch_add(&s->next_read_only, 1);
 	v->ops.thin = !subvol_info(s->pool, v->name, &info) &&
 		      !(info.rec.flags & SUBVOL_RESERVED);
+	snprintf(v->tenant, sizeof(v->tenant), "%s", subvol_tenant(v->ops.sv));
 	for (unsigned i = 0; i < s->reactor_count; i++) {
 		if (s->reactors[i] == subvol_reactor(v->ops.sv)) {
 			v->requests = s->requests[i];

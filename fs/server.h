@@ -45,6 +45,7 @@ struct volume {
 	struct session *session;       /* NULL while opening; then constant */
 	struct request_pool *requests;
 	char name[SNAPSHOT_PATH_MAX + 1]; /* of a subvolume, or VOL@SNAP */
+	char tenant[SUBVOL_NAME_MAX + 1];
 	char target[PATH_MAX];
 	bool read_only;
 	uint32_t number;

@@ -60,7 +60,9 @@ struct session {
 	struct reactor_timer held_timer; /* armed while anything waits in held */
 	struct reactor_msg end_msg, resume_msg;
 	bool resuming;
+	struct latency latency[LATENCY_KINDS];
 	_Atomic uint64_t requests;     /* written by the reactor thread */
+	_Atomic uint64_t late;         /* as requests */
 	_Atomic uint32_t in_flight;
 	_Atomic bool mounted;
 };
@@ -202,12 +204,29 @@ static int write_reply(struct request *r, int error, const struct iovec *iov, un
 	return -errno;
 }
 
+static enum latency_kind latency_kind(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_READ:
+		return LATENCY_READ;
+	case FUSE_WRITE:
+		return LATENCY_WRITE;
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_SYNCFS:
+		return LATENCY_SYNC;
+	default:
+		return LATENCY_OTHER;
+	}
+}
+
 int session_reply(struct request *r, int error, const struct iovec *iov, unsigned iovcnt)
 {
 	int err;
 
 	ASSERT_ON_REACTOR(r->session->reactor);
 	err = write_reply(r, error, iov, iovcnt);
+	latency_add(&r->session->latency[latency_kind(r->in->opcode)], monotonic_now_ns() - r->arrived_ns);
 	session_reply_none(r);
 	return err;
 }
@@ -392,21 +411,31 @@ static void let_killed_go(struct session *s)
 	}
 }
 
+static void count_late(struct session *s)
+{
+	latency_bump(&s->late, 1);
+	if (s->ops->late)
+		s->ops->late(s);
+}
+
 /* Execute what has just been read, or hold it. */
 static void admit(struct session *s, struct request *r)
 {
 	const struct fuse_interrupt_in *in = request_arg(r);
 	uint64_t bytes = 0;
 	enum throttle_kind kind = s->ops->cost ? s->ops->cost(r, &bytes) : THROTTLE_NONE;
-	bool now;
+	bool now, owed;
 
 	if (r->in->opcode == FUSE_INTERRUPT && s->held.count && request_arg_len(r) >= sizeof(*in)) {
 		held_interrupt(&s->held, in->unique);
 		let_killed_go(s);
 	}
+	owed = s->held.owes;
 	now = kind == THROTTLE_NONE || held_admit(&s->held, r, kind, bytes, reactor_now_ns(s->reactor));
 	if (!now || s->held.owes)
 		arm_held(s);
+	if (!now || (s->held.owes && !owed))
+		count_late(s);
 	if (now)
 		dispatch(s, r);
 }
@@ -681,9 +710,15 @@ bool session_gone(const struct session *s)
 	       errno != EPERM;
 }
 
+const struct latency *session_latency(const struct session *s)
+{
+	return s->latency;
+}
+
 void session_stats(const struct session *s, struct session_stats *out)
 {
 	out->requests = atomic_load_explicit(&s->requests, memory_order_relaxed);
+	out->late = atomic_load_explicit(&s->late, memory_order_relaxed);
 	out->in_flight = in_flight(s);
 	out->mounted = atomic_load_explicit(&s->mounted, memory_order_relaxed);
 }

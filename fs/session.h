@@ -9,6 +9,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "fs/latency.h"
 #include "fs/request.h"
 
 /*
@@ -43,6 +44,8 @@ struct session_ops {
 	bool (*early)(struct session *s, struct request *r);
 	/* What a request counts as for the limits, and the bytes of data that it moves. May be NULL: nothing is limited. */
 	enum throttle_kind (*cost)(const struct request *r, uint64_t *bytes);
+	/* A limit holds a request back; called for each. May be NULL. */
+	void (*late)(struct session *s);
 	/* The kernel is ready for requests: mount(2) was called and INIT answered. May be NULL. */
 	void (*mounted)(struct session *s);
 	/*
@@ -120,10 +123,13 @@ bool session_gone(const struct session *s);
 
 /* Numbers of a moment; any thread. */
 struct session_stats {
-	uint64_t requests;
+	uint64_t requests, late; /* late: that a limit held back */
 	uint32_t in_flight; /* without those that wait for a limit */
 	bool mounted;
 };
 void session_stats(const struct session *s, struct session_stats *out);
+
+/* An array of LATENCY_KINDS, which lives as long as the session. Any thread. */
+const struct latency *session_latency(const struct session *s);
 
 #endif

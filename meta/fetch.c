@@ -24,6 +24,7 @@ void report_bad_block(struct file *f, enum event_kind kind, uint64_t block, uint
 	struct pool *pool = sv->pool;
 	const char *device = at_vdev(at) < pool->device_count ? device_name(pool->devices[at_vdev(at)]) : "no device";
 	const struct event_about about = { .kind = kind, .severity = EVENT_ERROR, .subvolume = subvol_name(sv),
+					   .tenant = subvol_tenant(sv),
 					   .inode = f->inode->ino, .offset = block << NVFS_BLOCK_SHIFT, .limited = true,
 					   .limit_key = ((uint64_t)sv->id << 40 ^ f->inode->ino << 20) + block };
 

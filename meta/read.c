@@ -29,6 +29,7 @@ int inline_check(struct file *f)
 		  pool_name(data_pool(d)), subvol_name(d->sv), (unsigned long long)f->inode->ino);
 	event_add(data_pool(d)->events,
 		  &(struct event_about){ .kind = EVENT_CHECKSUM_ERROR, .severity = EVENT_ERROR, .subvolume = subvol_name(d->sv),
+					 .tenant = subvol_tenant(d->sv),
 					 .inode = f->inode->ino, .limited = true,
 					 .limit_key = (uint64_t)d->sv->id << 40 ^ f->inode->ino << 20 },
 		  "inode %llu, offset 0: the checksum of its inline data does not match", (unsigned long long)f->inode->ino);

@@ -17,6 +17,7 @@
 #include "io/cleanup.h"
 #include "io/crc.h"
 #include "io/log.h"
+#include "io/size.h"
 #include "meta/data.h"
 #include "meta/known.h"
 #include "meta/lookups.h"
@@ -45,6 +46,11 @@ struct pool *subvol_pool(const struct subvol *sv)
 const char *subvol_name(const struct subvol *sv)
 {
 	return sv->rec.name;
+}
+
+const char *subvol_tenant(const struct subvol *sv)
+{
+	return sv->tenant->name;
 }
 
 uint32_t subvol_id(const struct subvol *sv)
@@ -120,10 +126,12 @@ static void tell_refused(struct subvol *sv, const struct charge *c, int refusal)
 	const bool blocks = over(atomic_load_explicit(&sv->used_blocks, memory_order_relaxed), c->blocks, sv->rec.size_blocks);
 	const bool inodes = over(atomic_load_explicit(&sv->used_inodes, memory_order_relaxed), c->inodes, sv->rec.inodes_max);
 	const bool own = refusal == -ENOSPC && (blocks || inodes);
+	char size[SIZE_TEXT_MAX];
 	const struct event_about about = {
 		.kind = EVENT_QUOTA_REACHED,
 		.severity = EVENT_WARNING,
 		.subvolume = subvol_name(sv),
+		.tenant = subvol_tenant(sv),
 		.limited = true,
 		.limit_key = (uint64_t)sv->id << 2 | (refusal == -EDQUOT ? 3 : own ? inodes : 2),
 	};
@@ -133,8 +141,8 @@ static void tell_refused(struct subvol *sv, const struct charge *c, int refusal)
 	else if (!own)
 		event_add(sv->pool->events, &about, "the pool has no room left for thin subvolumes: writers get ENOSPC");
 	else if (blocks)
-		event_add(sv->pool->events, &about, "its size of %" PRIu64 " bytes is used up: writers get ENOSPC",
-			  sv->rec.size_blocks * NVFS_BLOCK_SIZE);
+		event_add(sv->pool->events, &about, "its size of %s is used up: writers get ENOSPC",
+			  size_text(sv->rec.size_blocks * NVFS_BLOCK_SIZE, size, sizeof(size)));
 	else
 		event_add(sv->pool->events, &about, "all its %" PRIu64 " inodes are used: who makes files gets ENOSPC",
 			  sv->rec.inodes_max);

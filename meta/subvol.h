@@ -79,6 +79,7 @@ struct reactor *subvol_reactor(const struct subvol *sv);
 struct pool *subvol_pool(const struct subvol *sv);
 const char *subvol_name(const struct subvol *sv);
 uint32_t subvol_id(const struct subvol *sv);
+const char *subvol_tenant(const struct subvol *sv); /* its name */
 
 /* Counters that any thread may read (relaxed atomics). */
 struct subvol_stats {

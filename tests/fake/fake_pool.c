@@ -292,6 +292,12 @@ struct reactor *subvol_reactor(const struct subvol *sv)
 	return the_pool.reactor;
 }
 
+const char *subvol_tenant(const struct subvol *sv)
+{
+	(void)sv;
+	return "default";
+}
+
 struct pool *subvol_pool(const struct subvol *sv)
 {
 	(void)sv;

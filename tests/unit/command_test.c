@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/nvfs.h"
+#include "cli/top_stats.h"
 #include "tests/unit/unit.h"
 
 /* The nvfs command: its tables, and what comes of a command line. */
@@ -90,6 +92,137 @@ START_TEST(help_is_no_error)
 	struct nvfs_args a;
 
 	parse(&a, asked[_i]);
+}
+END_TEST
+
+/* ---- top ---- */
+
+static json_t *latency_of(unsigned bucket, int count, int total_ns)
+{
+	json_t *buckets = json_array();
+
+	for (unsigned i = 0; i < TOP_BUCKETS; i++)
+		json_array_append_new(buckets, json_integer(i == bucket ? count : 0));
+	return json_pack("{s:i,s:o}", "total_ns", total_ns, "buckets", buckets);
+}
+
+/* An answer with one subvolume, of a mount `session`, that did `n` reads of 4 KiB in 100 us each. */
+static json_t *answer(int64_t time_ns, int session, const char *name, int n)
+{
+	return json_pack("{s:s,s:I,s:[{s:s,s:s,s:i,s:I,s:I,s:i,s:o,s:o}]}", "pool", "tank", "time_ns", (json_int_t)time_ns, "subvolumes",
+			 "name", name, "tenant", "team", "session", session, "read_bytes", (json_int_t)n * 4096, "dirty_bytes",
+			 (json_int_t)8192, "cached_inodes", 3, "read", latency_of(7, n, n * 100000), "write", latency_of(0, 0, 0));
+}
+
+START_TEST(top_shows_differences)
+{
+	json_t *before = answer(1000000000, 1, "web", 100), *after = answer(3000000000, 1, "web", 300), *j;
+	struct top t = {0};
+
+	ck_assert_int_eq(top_add(&t, before, after), 0);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_str_eq(t.rows[0].name, "tank:web");
+	ck_assert_uint_eq(t.rows[0].counts[TOP_READ], 200);
+	ck_assert_double_eq_tol(top_rate(&t.rows[0], t.rows[0].counts[TOP_READ]), 100, 1e-9);
+	ck_assert_double_eq_tol(top_rate(&t.rows[0], t.rows[0].read_bytes), 100 * 4096, 1e-9);
+	ck_assert_double_eq_tol(top_mean_us(&t.rows[0], TOP_READ), 100, 1e-9);
+	/* Bucket 7 is from 64 us to 128 us. */
+	ck_assert_double_eq_tol(top_p99_us(&t.rows[0], TOP_READ), 64 + 64 * 0.99, 1e-6);
+	ck_assert_double_eq_tol(top_p99_us(&t.rows[0], TOP_WRITE), 0, 1e-9);
+	ck_assert_uint_eq(t.rows[0].dirty_bytes, 8192);
+	j = top_row_json(&t.rows[0], false);
+	ck_assert_str_eq(json_string_value(json_object_get(j, "pool")), "tank");
+	ck_assert_str_eq(json_string_value(json_object_get(j, "subvolume")), "web");
+	ck_assert_str_eq(json_string_value(json_object_get(j, "tenant")), "team");
+	json_decref(j);
+	top_free(&t);
+	/* Another mount of it began at 0; without an answer before there are no rates. */
+	json_decref(before);
+	before = answer(1000000000, 2, "web", 1000);
+	ck_assert_int_eq(top_add(&t, before, after), 0);
+	ck_assert_uint_eq(t.rows[0].counts[TOP_READ], 300);
+	ck_assert_int_eq(top_add(&t, NULL, after), 0);
+	ck_assert_double_eq_tol(top_rate(&t.rows[1], 300), 0, 1e-9);
+	top_free(&t);
+	json_decref(before);
+	json_decref(after);
+}
+END_TEST
+
+START_TEST(top_adds_up_tenants_and_sorts)
+{
+	json_t *a = answer(1000000000, 1, "a", 10), *b = answer(1000000000, 2, "b", 30), *c = answer(1000000000, 3, "c", 20);
+	struct top t = {0};
+
+	ck_assert_int_eq(top_add(&t, NULL, a) | top_add(&t, NULL, b) | top_add(&t, NULL, c), 0);
+	ck_assert(top_sort(&t, 'r'));
+	ck_assert_str_eq(t.rows[0].name, "tank:b");
+	ck_assert_str_eq(t.rows[2].name, "tank:a");
+	ck_assert(top_sort(&t, 'n'));
+	ck_assert_str_eq(t.rows[0].name, "tank:a");
+	ck_assert(!top_sort(&t, 'x'));
+	top_by_tenant(&t);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_str_eq(t.rows[0].name, "tank/team");
+	ck_assert_uint_eq(t.rows[0].counts[TOP_READ], 60);
+	ck_assert_uint_eq(t.rows[0].buckets[TOP_READ][7], 60);
+	ck_assert_uint_eq(t.rows[0].subvolumes, 3);
+	ck_assert_uint_eq(t.rows[0].dirty_bytes, 3 * 8192);
+	top_free(&t);
+	json_decref(a);
+	json_decref(b);
+	json_decref(c);
+}
+END_TEST
+
+/* ---- Exit codes ---- */
+
+START_TEST(kinds_of_errors_have_codes)
+{
+	static const struct {
+		int err, code;
+	} table[] = {
+		{-EIO, EXIT_REFUSED}, {-EROFS, EXIT_REFUSED}, {-EINVAL, EXIT_USAGE}, {-ENAMETOOLONG, EXIT_USAGE},
+		{-ESRCH, EXIT_NOT_SERVED}, {-ECONNRESET, EXIT_NOT_SERVED}, {-ESHUTDOWN, EXIT_NOT_SERVED},
+		{-ENOENT, EXIT_NOT_FOUND}, {-ENOSPC, EXIT_NO_SPACE}, {-EDQUOT, EXIT_NO_SPACE}, {-EBUSY, EXIT_BUSY},
+		{-EEXIST, EXIT_EXISTS}, {-EPERM, EXIT_PERMISSION}, {-EACCES, EXIT_PERMISSION},
+	};
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		ck_assert_msg(nvfs_exit_code(table[i].err) == table[i].code, "%s: %d", strerror(-table[i].err),
+			      nvfs_exit_code(table[i].err));
+	/* What scripts have compared with since. */
+	ck_assert_int_eq(EXIT_NOT_SERVED, 3);
+	ck_assert_int_eq(EXIT_NOT_FOUND, 4);
+	ck_assert_int_eq(EXIT_NO_SPACE, 5);
+	ck_assert_int_eq(EXIT_BUSY, 6);
+	ck_assert_int_eq(EXIT_EXISTS, 7);
+	ck_assert_int_eq(EXIT_PERMISSION, 8);
+}
+END_TEST
+
+/* ---- Terminal ---- */
+
+/* What is no terminal gets colours only when told, and NO_COLOR is for what was not told. */
+START_TEST(colours_are_for_terminals)
+{
+	FILE *out = tmpfile();
+	char text[64] = "";
+
+	setenv("TERM", "xterm", 1);
+	ck_assert(!colour_wanted(out));
+	colour_set("always");
+	setenv("NO_COLOR", "1", 1);
+	ck_assert(colour_wanted(out));
+	colour_print(out, COLOUR_RED, "a%d", 1);
+	colour_print(out, COLOUR_NONE, "b");
+	colour_set("never");
+	ck_assert(!colour_wanted(out));
+	colour_print(out, COLOUR_RED, "c");
+	rewind(out);
+	ck_assert_ptr_nonnull(fgets(text, sizeof(text), out));
+	ck_assert_str_eq(text, "\033[31ma1\033[0mbc");
+	fclose(out);
 }
 END_TEST
 
@@ -198,7 +331,7 @@ END_TEST
 int main(void)
 {
 	Suite *s = suite_create("command");
-	TCase *parsing = tcase_create("parsing"), *help = tcase_create("help");
+	TCase *parsing = tcase_create("parsing"), *help = tcase_create("help"), *rest = tcase_create("rest");
 
 	tcase_add_test(parsing, words_and_options_in_any_order);
 	tcase_add_test(parsing, a_word_can_be_a_command);
@@ -207,6 +340,11 @@ int main(void)
 	tcase_add_loop_exit_test(help, help_is_no_error, EXIT_OK, 0, 7);
 	tcase_add_test(help, help_fits_a_screen);
 	tcase_add_test(help, tables_are_sound);
+	tcase_add_test(rest, top_shows_differences);
+	tcase_add_test(rest, top_adds_up_tenants_and_sorts);
+	tcase_add_test(rest, kinds_of_errors_have_codes);
+	tcase_add_test(rest, colours_are_for_terminals);
+	suite_add_tcase(s, rest);
 	suite_add_tcase(s, parsing);
 	suite_add_tcase(s, help);
 	return unit_run_suite(s);
