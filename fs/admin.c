@@ -10,6 +10,7 @@
 #include "fs/admin_internal.h"
 #include "fs/server.h"
 #include "io/cleanup.h"
+#include "meta/tenant.h"
 
 json_t *admin_ok(json_t *fields)
 {
@@ -33,14 +34,6 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 	if (err == -ENOENT)
 		return control_refuse(err, "there is no subvolume %s; nvfs subvolume list shows them", name);
 	return control_refuse(err, "subvolume %s cannot be %s: %s", name, what, strerror(-err));
-}
-
-bool admin_sees(struct server *s, const struct control_peer *peer, const char *subvolume, const char *tenant)
-{
-	(void)s;
-	(void)subvolume;
-	(void)tenant;
-	return peer->admin;
 }
 
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
@@ -73,6 +66,7 @@ static const struct admin_request *const tables[] = {
 	admin_event_requests,
 	admin_snapshot_requests,
 	admin_top_requests,
+	admin_tenant_requests,
 };
 
 static const struct admin_request *find_request(const char *op)
@@ -98,6 +92,43 @@ static json_t *check_version(json_t *request)
 	return NULL;
 }
 
+static struct tenant_user user_of(const struct control_peer *peer)
+{
+	return (struct tenant_user){ .uid = peer->uid, .gids = peer->gids, .gid_count = peer->gid_count };
+}
+
+bool admin_knows(void *arg, const struct control_peer *peer)
+{
+	const struct admin *admin = arg;
+	const struct tenant_user user = user_of(peer);
+
+	return tenant_owns_any(admin->server->pool, &user);
+}
+
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant)
+{
+	const struct tenant_user user = user_of(peer);
+
+	return peer->admin || (tenant[0] && tenant_is_owned(s->pool, tenant, &user));
+}
+
+/* With the eyes of who asks. */
+static json_t *answer(struct admin_context *c, const struct admin_request *r)
+{
+	const struct tenant_user user = user_of(c->peer);
+	json_t *reply;
+
+	if (c->peer->admin)
+		return r->fn(c);
+	/* It owned one when it came; again for each request, as that may have changed. */
+	if (r->access == ADMIN_ONLY || !admin_knows(c->admin, c->peer))
+		return control_refuse(EPERM, "only root and the control_group of nvfs.conf may do that");
+	tenant_act_as(&user);
+	reply = r->fn(c);
+	tenant_act_as(NULL);
+	return reply;
+}
+
 json_t *admin_handle(void *arg, struct control_peer *peer, json_t *request, int fd)
 {
 	struct admin *admin = arg;
@@ -115,10 +146,8 @@ json_t *admin_handle(void *arg, struct control_peer *peer, json_t *request, int 
 	r = find_request(op);
 	if (!r)
 		return control_refuse(EOPNOTSUPP, "there is no request %s", op);
-	if (r->access == ADMIN_ONLY && !peer->admin)
-		return control_refuse(EPERM, "only root and the control_group of nvfs.conf may do that");
 	c.fd = take_fd(&passed);
-	reply = r->fn(&c);
+	reply = answer(&c, r);
 	if (c.fd >= 0)
 		close(c.fd);
 	return reply;

@@ -15,6 +15,7 @@ struct admin {
 
 /* The handler and the end of a connection for control_start(); arg is a struct admin. */
 json_t *admin_handle(void *arg, struct control_peer *peer, json_t *request, int fd);
+bool admin_knows(void *arg, const struct control_peer *peer);
 void admin_gone(void *arg, struct control_peer *peer);
 
 #endif

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +18,10 @@ struct follower {
 	struct server *server;
 	uint64_t seen; /* number of the last event that it was given, or that it may not see */
 };
+
+/* Owners of tenants leave places to administrators. */
+#define OWNERS_FOLLOWING_MAX (EVENT_FOLLOWERS_MAX / 2)
+static _Atomic unsigned owners_following;
 
 static json_t *name_or_null(const char *name)
 {
@@ -52,7 +57,7 @@ static json_t *follower_next(struct control_stream *stream)
 			return json_pack("{s:I}", "lost", (json_int_t)lost);
 		}
 		f->seen = e.number;
-		if (admin_sees(f->server, f->peer, e.subvolume, e.tenant))
+		if (admin_sees(f->server, f->peer, e.tenant))
 			return json_pack("{s:o}", "event", event_object(&e));
 	}
 	return NULL;
@@ -62,6 +67,8 @@ static void follower_close(struct control_stream *stream)
 {
 	struct follower *f = (struct follower *)stream;
 
+	if (!f->peer->admin)
+		atomic_fetch_sub(&owners_following, 1);
 	events_unfollow(pool_events(f->server->pool), f->stream.wake);
 	close(f->stream.wake);
 	free(f);
@@ -77,8 +84,14 @@ static int follow_events(struct admin_context *c, uint64_t seen)
 	*f = (struct follower){ .stream = { .next = follower_next, .close = follower_close }, .peer = c->peer, .server = c->server,
 				.seen = seen };
 	f->stream.wake = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
-	err = f->stream.wake < 0 ? -errno : events_follow(pool_events(c->server->pool), f->stream.wake);
+	err = f->stream.wake < 0 ? -errno : 0;
+	if (!err && !c->peer->admin && atomic_fetch_add(&owners_following, 1) >= OWNERS_FOLLOWING_MAX)
+		err = -EBUSY;
+	if (!err)
+		err = events_follow(pool_events(c->server->pool), f->stream.wake);
 	if (err) {
+		if (!c->peer->admin && f->stream.wake >= 0)
+			atomic_fetch_sub(&owners_following, 1);
 		if (f->stream.wake >= 0)
 			close(f->stream.wake);
 		free(f);
@@ -98,7 +111,7 @@ static json_t *collect(struct admin_context *c, uint64_t *seen, uint64_t *lost)
 	while (event_next(pool_events(c->server->pool), *seen, &e)) {
 		*lost += lost_before(*seen, &e);
 		*seen = e.number;
-		if (admin_sees(c->server, c->peer, e.subvolume, e.tenant))
+		if (admin_sees(c->server, c->peer, e.tenant))
 			json_array_append_new(list, event_object(&e));
 	}
 	return list;
@@ -133,6 +146,6 @@ static json_t *events(struct admin_context *c)
 }
 
 const struct admin_request admin_event_requests[] = {
-	{ "events", events, ADMIN_ANYBODY },
+	{ "events", events, ADMIN_OWNER },
 	{ NULL, NULL, ADMIN_ONLY },
 };

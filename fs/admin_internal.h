@@ -23,8 +23,8 @@ struct admin_context {
 };
 
 enum admin_access {
-	ADMIN_ONLY,    /* root and the control group */
-	ADMIN_ANYBODY, /* who got through to the socket; a function may refuse on its own */
+	ADMIN_ONLY,  /* root and the control group */
+	ADMIN_OWNER, /* owners of tenants, too: tenant_act_as() is in force, so that meta/ has only what is theirs */
 };
 
 struct admin_request {
@@ -40,6 +40,7 @@ extern const struct admin_request admin_mount_requests[];
 extern const struct admin_request admin_event_requests[];
 extern const struct admin_request admin_snapshot_requests[];
 extern const struct admin_request admin_top_requests[];
+extern const struct admin_request admin_tenant_requests[];
 
 /* A reply that has only "ok", or fields besides; takes the fields. */
 json_t *admin_ok(json_t *fields);
@@ -54,10 +55,10 @@ json_t *admin_refused(int err, const char *why, const char *what, const char *na
 json_t *admin_subvolume_reply(struct server *s, const char *name);
 
 /*
- * Whether who asks may know of what is of this subvolume and tenant, "" for neither: administrators of everything. The one place that
- * decides it, for answers that are about many. Any thread.
+ * Whether who asks may know of what is this tenant's, "" for what is of the pool: administrators of everything, owners of what they
+ * own. The one place that decides it for answers that are about many. Any thread.
  */
-bool admin_sees(struct server *s, const struct control_peer *peer, const char *subvolume, const char *tenant);
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant);
 
 /*
  * An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL; the tenant of a subvolume that is there is

@@ -126,7 +126,7 @@ static json_t *pool_set(struct admin_context *c)
 }
 
 const struct admin_request admin_pool_requests[] = {
-	{ "pool.show", pool_show, ADMIN_ANYBODY },
+	{ "pool.show", pool_show, ADMIN_ONLY },
 	{ "pool.set", pool_set, ADMIN_ONLY },
 	{ "pool.stop", pool_stop, ADMIN_ONLY },
 	{ NULL, NULL, ADMIN_ONLY },

@@ -323,11 +323,11 @@ static json_t *clone_request(struct admin_context *c)
 }
 
 const struct admin_request admin_snapshot_requests[] = {
-	{ "snapshot.create", create_request, ADMIN_ONLY },
-	{ "snapshot.list", list_request, ADMIN_ANYBODY },
-	{ "snapshot.show", show_request, ADMIN_ANYBODY },
-	{ "snapshot.delete", delete_request, ADMIN_ONLY },
-	{ "snapshot.rollback", rollback_request, ADMIN_ONLY },
-	{ "clone.create", clone_request, ADMIN_ONLY },
+	{ "snapshot.create", create_request, ADMIN_OWNER },
+	{ "snapshot.list", list_request, ADMIN_OWNER },
+	{ "snapshot.show", show_request, ADMIN_OWNER },
+	{ "snapshot.delete", delete_request, ADMIN_OWNER },
+	{ "snapshot.rollback", rollback_request, ADMIN_OWNER },
+	{ "clone.create", clone_request, ADMIN_OWNER },
 	{ NULL, NULL, ADMIN_ONLY },
 };

@@ -48,8 +48,8 @@ static json_t *subvolume_object(struct server *s, const struct subvol_info *info
 {
 	const struct subvol_rec *rec = &info->rec;
 	json_t *object = json_pack(
-		"{s:o,s:I,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "name", admin_text(name, strlen(name)), "id",
-		(json_int_t)rec->tree, "size_bytes", BYTES(rec->size_blocks), "used_bytes",
+		"{s:o,s:I,s:s,s:I,s:I,s:I,s:I,s:b,s:s,s:I,s:b,s:b}", "name", admin_text(name, strlen(name)), "id",
+		(json_int_t)rec->tree, "tenant", info->tenant, "size_bytes", BYTES(rec->size_blocks), "used_bytes",
 		BYTES(info->used_blocks), "inodes", (json_int_t)rec->inodes_max, "used_inodes",
 		(json_int_t)info->used_inodes, "thin", !(rec->flags & SUBVOL_RESERVED),
 		"compression", rec->compression ? "lz4" : "off", "created_ns",
@@ -86,18 +86,20 @@ static int parse_compression(const char *name, uint8_t *out)
 
 static json_t *subvolume_create(struct admin_context *c)
 {
-	json_int_t size = 0, inodes = 0, uid = 0, gid = 0, mode = 0;
-	const char *op, *name, *compression = "off";
+	/* The root directory is root's, or of the owner who asks. */
+	json_int_t size = 0, inodes = 0, mode = 0;
+	json_int_t uid = c->peer->admin ? 0 : c->peer->uid, gid = c->peer->admin ? 0 : c->peer->gids[0];
+	const char *op, *name, *tenant = NULL, *compression = "off";
 	struct subvol_options options = { 0 };
 	char why[1024] = "", bytes[SIZE_TEXT_MAX];
 	json_error_t error;
 	int thin = 0, err;
 
-	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s:I,s?I,s?b,s?s,s?I,s?I,s?I!}", "op",
-			   &op, "name", &name, "size_bytes", &size, "inodes", &inodes, "thin", &thin,
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?I,s?s,s?I,s?b,s?s,s?I,s?I,s?I!}", "op",
+			   &op, "name", &name, "size_bytes", &size, "tenant", &tenant, "inodes", &inodes, "thin", &thin,
 			   "compression", &compression, "uid", &uid, "gid", &gid, "mode", &mode))
 		return admin_bad_request(&error);
-	if (size <= 0)
+	if (size < 0 || (!size && json_object_get(c->request, "size_bytes")))
 		return control_refuse(EINVAL, "a subvolume needs a size of at least one block");
 	if (inodes < 0)
 		return control_refuse(EINVAL, "a number of inodes cannot be below 0");
@@ -108,7 +110,10 @@ static json_t *subvolume_create(struct admin_context *c)
 		return control_refuse(EINVAL, "compression is off or lz4, not %s", compression);
 	options.size_bytes = (uint64_t)size;
 	options.inodes_max = (uint64_t)inodes;
+	options.tenant = tenant;
 	options.thin = thin;
+	options.reserved = json_is_false(json_object_get(c->request, "thin"));
+	options.compression_given = json_object_get(c->request, "compression") != NULL;
 	options.root_uid = (uint32_t)uid;
 	options.root_gid = (uint32_t)gid;
 	options.root_mode = (uint32_t)mode;
@@ -117,7 +122,10 @@ static json_t *subvolume_create(struct admin_context *c)
 		return admin_refused(err, why, "created", name);
 	log_info("%s: subvolume %s was created by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with %s", size_text((uint64_t)size, bytes, sizeof(bytes)));
+	if (size)
+		admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with %s", size_text((uint64_t)size, bytes, sizeof(bytes)));
+	else
+		admin_tell(c, EVENT_SUBVOLUME_CREATED, name, NULL, "created with its tenant's size");
 	return admin_subvolume_reply(c->server, name);
 }
 
@@ -260,8 +268,8 @@ static json_t *subvolume_delete(struct admin_context *c)
 {
 	struct subvol_info info;
 	char why[1024] = "";
-	json_error_t error;
 	const char *op, *name;
+	json_error_t error;
 	int err, dry_run = 0;
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?b!}", "op", &op, "name", &name, "dry_run", &dry_run))
@@ -281,11 +289,11 @@ static json_t *subvolume_delete(struct admin_context *c)
 }
 
 const struct admin_request admin_subvolume_requests[] = {
-	{ "subvolume.create", subvolume_create, ADMIN_ONLY },
-	{ "subvolume.list", subvolume_list, ADMIN_ANYBODY },
-	{ "subvolume.show", subvolume_show, ADMIN_ANYBODY },
-	{ "subvolume.resize", subvolume_resize, ADMIN_ONLY },
+	{ "subvolume.create", subvolume_create, ADMIN_OWNER },
+	{ "subvolume.list", subvolume_list, ADMIN_OWNER },
+	{ "subvolume.show", subvolume_show, ADMIN_OWNER },
+	{ "subvolume.resize", subvolume_resize, ADMIN_OWNER },
 	{ "subvolume.set", subvolume_set, ADMIN_ONLY },
-	{ "subvolume.delete", subvolume_delete, ADMIN_ONLY },
+	{ "subvolume.delete", subvolume_delete, ADMIN_OWNER },
 	{ NULL, NULL, ADMIN_ONLY },
 };

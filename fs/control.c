@@ -22,7 +22,7 @@
 #include "io/cleanup.h"
 #include "io/log.h"
 
-#define GROUPS_MAX 256
+#define GROUPS_FIRST 64 /* room for as many at the first try */
 
 struct connection {
 	struct control *control;
@@ -113,36 +113,48 @@ static bool send_reply(int fd, json_t *reply)
 
 /* ---- Who ---- */
 
-static bool in_group(int fd, gid_t primary, gid_t group)
+static bool in_group(const struct control_peer *peer, gid_t group)
 {
-	gid_t groups[GROUPS_MAX];
-	socklen_t len = sizeof(groups);
-
-	if (group == 0)
-		return false;
-	if (primary == group)
-		return true;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len))
-		return false;
-	for (size_t i = 0; i < len / sizeof(groups[0]); i++) {
-		if (groups[i] == group)
+	for (size_t i = 0; group && i < peer->gid_count; i++)
+		if (peer->gids[i] == group)
 			return true;
-	}
 	return false;
+}
+
+/* The supplementary groups behind the primary one. A kernel that does not tell them leaves that one. */
+static int get_groups(int fd, gid_t primary, struct control_peer *peer)
+{
+	socklen_t len = GROUPS_FIRST * sizeof(gid_t);
+	int err;
+
+	do {
+		gid_t *grown = realloc(peer->gids, sizeof(gid_t) + len);
+
+		if (!grown)
+			return -ENOMEM;
+		peer->gids = grown;
+		err = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, grown + 1, &len) ? errno : 0;
+	} while (err == ERANGE); /* len is what it takes */
+	peer->gids[0] = primary;
+	peer->gid_count = 1 + (err ? 0 : len / sizeof(gid_t));
+	return 0;
 }
 
 static int identify(struct connection *c)
 {
 	struct ucred cred;
 	socklen_t len = sizeof(cred);
+	int err;
 
 	if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
 		return -errno;
 	c->peer.pid = cred.pid;
 	c->peer.uid = cred.uid;
-	c->peer.admin = cred.uid == 0 ||
-			in_group(c->fd, cred.gid, c->control->options.admin_group);
-	return 0;
+	err = get_groups(c->fd, cred.gid, &c->peer);
+	if (err)
+		return err;
+	c->peer.admin = cred.uid == 0 || in_group(&c->peer, c->control->options.admin_group);
+	return c->peer.admin || c->control->options.known(c->control->options.arg, &c->peer) ? 0 : -EPERM;
 }
 
 /* ---- Lines ---- */
@@ -322,6 +334,7 @@ static void leave(struct connection *c)
 		close(c->fd); /* under the lock: control_stop() shuts down what is in the list */
 	if (c->passed >= 0)
 		close(c->passed);
+	free(c->peer.gids);
 	free(c->line);
 	free(c);
 	pthread_cond_signal(&control->empty);
@@ -339,12 +352,25 @@ static void *connection_main(void *arg)
 	return NULL;
 }
 
+/* Whether the places of those who are no administrators are taken, or this user's of them. The lock is held. */
+static bool owners_full(const struct control *control, const struct connection *c)
+{
+	const struct connection *other;
+	unsigned owners = 0, same = 0;
+
+	DL_FOREACH(control->connections, other) {
+		owners += !other->peer.admin;
+		same += !other->peer.admin && other->peer.uid == c->peer.uid;
+	}
+	return owners >= CONTROL_CONNECTIONS_OWNERS || same >= CONTROL_CONNECTIONS_OWNER;
+}
+
 static int enter(struct control *control, struct connection *c)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
 	const unsigned most = CONTROL_CONNECTIONS_MAX - (c->peer.uid ? CONTROL_CONNECTIONS_ROOT : 0);
 
-	if (control->count >= most)
+	if (control->count >= most || (!c->peer.admin && owners_full(control, c)))
 		return -EBUSY;
 	if (control->stopping)
 		return -ESHUTDOWN;
@@ -364,6 +390,19 @@ static int start_thread(struct connection *c)
 	err = pthread_create(&thread, &attr, connection_main, c);
 	pthread_attr_destroy(&attr);
 	return -err;
+}
+
+static json_t *refuse_client(int err)
+{
+	switch (err) {
+	case -EBUSY:
+		return control_refuse(err, "too many connections: try again later");
+	case -EPERM:
+		return control_refuse(err, "only root, the control_group of nvfs.conf and the owners of tenants may ask this daemon; "
+					   "nvfs tenant set --owner-uid makes one");
+	default:
+		return control_refuse(err, "no connection can be taken now");
+	}
 }
 
 static void take_client(struct control *control, int fd)
@@ -389,11 +428,12 @@ static void take_client(struct control *control, int fd)
 		leave(c);
 		return;
 	}
-	send_reply(fd, control_refuse(err, err == -EBUSY ? "too many connections: try again later"
-							 : "no connection can be taken now"));
+	send_reply(fd, refuse_client(err));
 	close(fd);
-	if (c)
+	if (c) {
+		free(c->peer.gids);
 		free(c->line);
+	}
 	free(c);
 }
 

@@ -23,6 +23,8 @@ struct server;
 #define CONTROL_LINE_MAX (64u << 10)
 #define CONTROL_CONNECTIONS_MAX 64
 #define CONTROL_CONNECTIONS_ROOT 8 /* of these, which only root gets: mounts can be ended whatever others do */
+#define CONTROL_CONNECTIONS_OWNERS 32 /* at most, for all who are no administrators */
+#define CONTROL_CONNECTIONS_OWNER 8   /* and for one user of them */
 #define CONTROL_LINE_SECONDS 10
 #define CONTROL_REPLY_SECONDS 60
 #define CONTROL_FOLLOW_SECONDS 5 /* in which one who follows has to take something */
@@ -40,7 +42,9 @@ struct control_stream {
 struct control_peer {
 	pid_t pid;
 	uid_t uid;
-	bool admin;          /* may change things */
+	gid_t *gids;         /* its groups, the primary one first; gid_count >= 1 */
+	size_t gid_count;
+	bool admin;          /* root or of the admin_group: may do everything */
 	uint32_t mount;      /* number of the last session that it asked for; 0: none */
 	/* The answer to this request is given by the supervisor, when all is over; the socket is its now. */
 	bool deferred;
@@ -57,6 +61,11 @@ struct control_options {
 	int listen_fd;           /* stays the caller's */
 	gid_t admin_group;       /* 0: only root */
 	control_handler handler;
+	/*
+	 * Whether somebody who is no administrator has any business here: who has none gets a refusal, and neither a thread nor a
+	 * connection's place. Called on the listener's thread: it must not wait.
+	 */
+	bool (*known)(void *arg, const struct control_peer *peer);
 	/* The connection is over; never during a request of it. */
 	void (*gone)(void *arg, struct control_peer *peer);
 	/* A request was deferred: takes the socket (the callee's) that waits for the answer. */

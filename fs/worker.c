@@ -84,6 +84,7 @@ static int start_control(struct worker *w, const struct poolconf *conf)
 		.listen_fd = WORKER_LISTEN_FD,
 		.admin_group = conf->control_group,
 		.handler = admin_handle,
+		.known = admin_knows,
 		.gone = admin_gone,
 		.deferred = on_deferred,
 		.arg = &w->admin,

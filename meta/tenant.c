@@ -513,6 +513,14 @@ struct pool_tenant *tenant_only_seen(struct pool *pool)
 	return acts_for && count_owned(pool, acts_for, &last) == 1 ? last : NULL;
 }
 
+bool tenant_is_owned(struct pool *pool, const char *name, const struct tenant_user *user)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->owners_lock);
+	const struct pool_tenant *t = tenant_find_name(pool, name);
+
+	return t && is_owner(t, user);
+}
+
 bool tenant_owns_any(struct pool *pool, const struct tenant_user *user)
 {
 	struct pool_tenant *last;

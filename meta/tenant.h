@@ -108,8 +108,9 @@ bool tenant_is_seen(struct pool *pool, uint32_t id);
 /* The only tenant that the user of this thread owns; NULL when it owns none or several. */
 struct pool_tenant *tenant_only_seen(struct pool *pool);
 
-/* Whether the user owns any tenant. Any thread; never waits for administration. */
+/* Whether the user owns any tenant, or the one of this name. Any thread; they never wait for administration. */
 bool tenant_owns_any(struct pool *pool, const struct tenant_user *user);
+bool tenant_is_owned(struct pool *pool, const char *name, const struct tenant_user *user);
 
 /* ---- Administration: not on a reactor thread; durable when they return; refusals put a sentence into why ---- */
 
@@ -156,8 +157,8 @@ int tenant_create(struct pool *pool, const char *name, const struct tenant_setti
  */
 int tenant_set(struct pool *pool, const char *name, const struct tenant_settings *set, unsigned fields, char *why, size_t why_len);
 
-/* -ENOENT; -EBUSY while it has subvolumes or snapshots, -EPERM for the default one. */
-int tenant_delete(struct pool *pool, const char *name, char *why, size_t why_len);
+/* -ENOENT; -EBUSY while it has subvolumes or snapshots, -EPERM for the default one. dry_run: only the checks. */
+int tenant_delete(struct pool *pool, const char *name, bool dry_run, char *why, size_t why_len);
 
 /* 0 or -ENOENT. */
 int tenant_info(struct pool *pool, const char *name, struct tenant_info *out);

@@ -391,7 +391,7 @@ static int write_deleted(struct pool_tenant *t)
 	return r ? r : pool_commit_wait(pool);
 }
 
-int tenant_delete(struct pool *pool, const char *name, char *why, size_t why_len)
+int tenant_delete(struct pool *pool, const char *name, bool dry_run, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	const struct refusal ref = { why, why_len };
@@ -404,6 +404,8 @@ int tenant_delete(struct pool *pool, const char *name, char *why, size_t why_len
 		return admin_refuse(&ref, -EPERM, "tenant %s is that of subvolumes which name none: it stays", name);
 	if (atomic_load(&t->subvolumes) || atomic_load(&t->snapshots))
 		return refuse_full(t, &ref);
+	if (dry_run)
+		return pool->options.read_only ? admin_failed(&ref, -EROFS) : 0;
 	r = write_deleted(t);
 	if (r)
 		return admin_failed(&ref, r);

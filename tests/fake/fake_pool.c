@@ -15,6 +15,7 @@
 #include "meta/pool.h"
 #include "meta/snapshot.h"
 #include "meta/subvol.h"
+#include "meta/tenant.h"
 #include "tests/fake/fake_meta.h"
 
 /*
@@ -24,6 +25,7 @@
 
 struct fake_subvol {
 	char name[SUBVOL_NAME_MAX + 1];
+	char tenant[SUBVOL_NAME_MAX + 1];
 	struct subvol_rec rec;
 	struct subvol *sv;
 	struct reactor *reactor;
@@ -127,7 +129,7 @@ static struct fake_subvol *find(struct pool *pool, const char *name)
 	struct fake_subvol *f;
 
 	DL_FOREACH(pool->subvols, f) {
-		if (!strcmp(f->name, name))
+		if (!strcmp(f->name, name) && tenant_is_seen(pool, f->rec.tenant))
 			return f;
 	}
 	return NULL;
@@ -138,6 +140,7 @@ int subvol_create(struct pool *pool, const char *name, const struct subvol_optio
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->lock);
 	struct fake_subvol *f = find(pool, name);
+	struct tenant_info tenant;
 
 	if (f) {
 		snprintf(why, why_len, "there is a subvolume %s already", name);
@@ -149,11 +152,13 @@ int subvol_create(struct pool *pool, const char *name, const struct subvol_optio
 		.name = f->name,
 		.name_len = (uint8_t)strlen(f->name),
 		.tree = ++pool->next_id,
+		.tenant = tenant_info(pool, opts->tenant ? opts->tenant : "default", &tenant) ? 0 : tenant.id,
 		.size_blocks = opts->size_bytes / 4096,
 		.inodes_max = opts->inodes_max ? opts->inodes_max : 1024,
 		.compression = opts->compression,
 		.flags = opts->thin ? 0 : SUBVOL_RESERVED,
 	};
+	snprintf(f->tenant, sizeof(f->tenant), "%s", opts->tenant ? opts->tenant : "default");
 	DL_APPEND(pool->subvols, f);
 	return 0;
 }
@@ -214,6 +219,7 @@ int subvol_set_rates(struct pool *pool, const char *name, const struct rates *ra
 static void describe(const struct fake_subvol *f, struct subvol_info *out)
 {
 	*out = (struct subvol_info){ .rec = f->rec, .open = f->open };
+	strcpy(out->tenant, f->tenant);
 }
 
 int subvol_info(struct pool *pool, const char *name, struct subvol_info *out)
@@ -237,7 +243,7 @@ int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, voi
 		struct subvol_info info;
 
 		describe(f, &info);
-		if (!result)
+		if (!result && tenant_is_seen(pool, f->rec.tenant))
 			result = fn(&info, arg);
 	}
 	return result;

@@ -314,7 +314,7 @@ pools_that_may_not_be_asked_are_named() {
 	grep -q "$POOL: Permission denied" err
 }
 
-# As its main group or as another one; who is not in it gets no answer at all.
+# As its main group or as another one; who is not in it gets one refusal, whatever is asked.
 control_group_may_use_the_socket() {
 	local pool=$POOL-group cli
 	cli=$(command -v nvfs)
@@ -323,9 +323,9 @@ control_group_may_use_the_socket() {
 	nvfsd --config group.conf
 	setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" subvolume create "$pool:one" --size 8M
 	setpriv --reuid 61008 --regid 61008 --groups 61007 "$cli" subvolume delete "$pool:one" --yes
-	refused "may not use the control socket of pool $pool; root and its control_group may" \
+	refused 'only root, the control_group of nvfs.conf and the owners of tenants may ask' \
 		setpriv --reuid 61008 --regid 61008 --clear-groups "$cli" pool show "$pool"
-	refused 'may not use' setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool show "$POOL"
+	refused 'only root, the control_group' setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool show "$POOL"
 	setpriv --reuid 61008 --regid 61007 --clear-groups "$cli" pool stop "$pool"
 	rm group.img group.conf
 }

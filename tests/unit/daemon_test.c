@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -638,7 +639,7 @@ START_TEST(tells_events)
 	ck_assert_uint_eq(json_array_size(events), 1);
 	ck_assert_str_eq(event_text(json_array_get(events, 0), "kind"), "subvolume-created");
 	ck_assert_str_eq(event_text(json_array_get(events, 0), "subvolume"), "a");
-	ck_assert(json_is_null(json_object_get(json_array_get(events, 0), "tenant")));
+	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(events, 0), "tenant")), "default");
 	json_decref(reply);
 	resize(2 << 20);
 	mount_subvolume("a");
@@ -790,41 +791,198 @@ START_TEST(limits_connections)
 }
 END_TEST
 
-/* An ordinary user who got through to the socket: holds 60 connections, says so, and ends when it is told. */
-static void hold_connections(int said)
+/* Runs fn as an ordinary user, with these groups, in a process of its own; what it returns is the exit status. */
+static int as_user(uid_t uid, gid_t gid, const gid_t *groups, size_t count, int (*fn)(void))
+{
+	const pid_t pid = fork();
+
+	if (pid)
+		return exit_status(pid);
+	client_close(client);
+	client = NULL;
+	/* From within: the build's folder may be closed to others. */
+	if (chdir(NVFS_RUN_DIR) || setgroups(count, groups) || setgid(gid) || setuid(uid))
+		_exit(100);
+	snprintf(sock_path, sizeof(sock_path), "%s.sock", pool);
+	_exit(fn());
+}
+
+static void make_tenant(const char *name, uid_t owner, gid_t group)
+{
+	json_decref(ask(json_pack("{s:s,s:s,s:[i],s:[i]}", "op", "tenant.create", "name", name, "owner_uids", (int)owner,
+				  "owner_gids", (int)group), -1));
+}
+
+static void create_for(const char *name, const char *tenant)
+{
+	json_decref(ask(json_pack("{s:s,s:s,s:s,s:i}", "op", "subvolume.create", "name", name, "tenant", tenant, "size_bytes", 1 << 20),
+			-1));
+}
+
+/* Someone to whom nothing belongs: one line, whatever is asked, and no place is taken by any number of them. */
+static int stranger(void)
+{
+	int fds[100];
+
+	for (int i = 0; i < 100; i++)
+		fds[i] = raw_connect();
+	for (int i = 0; i < 100; i++) {
+		char line[2048] = "";
+		struct timeval limit = { .tv_sec = 120 };
+
+		setsockopt(fds[i], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+		if (recv(fds[i], line, sizeof(line) - 1, 0) <= 0 || !strstr(line, "\"EPERM\""))
+			return 1;
+		if (strstr(line, "red"))
+			return 2;
+	}
+	return client_connect_path(sock_path, &client) ||
+	       client_call(client, json_pack("{s:s}", "op", "subvolume.list"), -1, NULL) != -EPERM ? 3 : 0;
+}
+
+START_TEST(strangers_get_a_refusal)
+{
+	const gid_t groups[] = { 3000, 3001 };
+
+	start_daemon();
+	make_tenant("red", 1000, 2000);
+	ck_assert_int_eq(as_user(1001, 1000, groups, 2, stranger), 0);
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+static int asked(json_t *request)
+{
+	return client_call(client, request, -1, NULL);
+}
+
+static json_t *named(const char *op, const char *name)
+{
+	return json_pack("{s:s,s:s}", "op", op, "name", name);
+}
+
+/* The owner of red, not of blue. */
+static int owner(void)
+{
+	json_t *reply = NULL, *list;
+	size_t i;
+
+	if (client_connect_path(sock_path, &client) || client_call(client, json_pack("{s:s}", "op", "subvolume.list"), -1, &reply))
+		return 1;
+	list = json_object_get(reply, "subvolumes");
+	if (json_array_size(list) != 1 || strcmp(json_string_value(json_object_get(json_array_get(list, 0), "name")), "r") ||
+	    strcmp(json_string_value(json_object_get(json_array_get(list, 0), "tenant")), "red"))
+		return 2;
+	json_decref(reply);
+	if (client_call(client, json_pack("{s:s}", "op", "tenant.list"), -1, &reply) ||
+	    json_array_size(json_object_get(reply, "tenants")) != 1)
+		return 3;
+	json_decref(reply);
+	if (asked(named("subvolume.show", "r")) || asked(named("tenant.show", "red")))
+		return 4;
+	if (asked(named("subvolume.show", "b")) != -ENOENT || asked(named("subvolume.delete", "b")) != -ENOENT ||
+	    asked(json_pack("{s:s,s:s,s:i}", "op", "subvolume.resize", "name", "b", "size_bytes", 4096)) != -ENOENT ||
+	    asked(named("tenant.show", "blue")) != -ENOENT)
+		return 5;
+	if (asked(json_pack("{s:s,s:s,s:s,s:i}", "op", "subvolume.create", "name", "r2", "tenant", "red", "size_bytes", 4096)) ||
+	    asked(json_pack("{s:s,s:s,s:i}", "op", "subvolume.resize", "name", "r2", "size_bytes", 8192)) ||
+	    asked(named("subvolume.delete", "r2")))
+		return 6;
+	if (asked(json_pack("{s:s}", "op", "pool.stop")) != -EPERM || asked(json_pack("{s:s}", "op", "pool.show")) != -EPERM ||
+	    asked(json_pack("{s:s}", "op", "sync")) != -EPERM || asked(mount_request("r")) != -EPERM ||
+	    asked(named("tenant.create", "green")) != -EPERM || asked(named("tenant.delete", "red")) != -EPERM ||
+	    asked(json_pack("{s:s,s:s,s:{s:i}}", "op", "tenant.set", "name", "red", "limits", "used_bytes", 0)) != -EPERM)
+		return 7;
+	if (client_call(client, json_pack("{s:s}", "op", "events"), -1, &reply))
+		return 8;
+	json_array_foreach(json_object_get(reply, "events"), i, list)
+		if (strcmp(json_string_value(json_object_get(list, "tenant")), "red"))
+			return 9;
+	return json_array_size(json_object_get(reply, "events")) < 3 ? 10 : 0;
+}
+
+START_TEST(owners_have_what_is_theirs)
+{
+	const gid_t groups[] = { 3000, 2000, 3001 };
+	gid_t many[300];
+
+	start_daemon();
+	make_tenant("red", 1000, 2000);
+	make_tenant("blue", 1001, 2001);
+	create_subvolume("d");
+	create_for("r", "red");
+	create_for("b", "blue");
+	ck_assert_int_eq(as_user(1000, 1000, NULL, 0, owner), 0);
+	ck_assert_int_eq(as_user(1002, 2000, NULL, 0, owner), 0);
+	ck_assert_int_eq(as_user(1002, 1002, groups, 3, owner), 0);
+	for (unsigned i = 0; i < 300; i++)
+		many[i] = i ? 5000 + i : 2000;
+	ck_assert_int_eq(as_user(1002, 1002, many, 300, owner), 0);
+	/* Root's group is not root. */
+	ck_assert_int_eq(as_user(1002, 0, NULL, 0, stranger), 0);
+}
+END_TEST
+
+/* What it may hold, and one more. */
+static int holds_eight(void)
+{
+	char line[2048] = "";
+	int fds[9];
+
+	for (int i = 0; i < 9; i++)
+		fds[i] = raw_connect();
+	if (recv(fds[8], line, sizeof(line) - 1, 0) <= 0 || !strstr(line, "\"EBUSY\""))
+		return 1;
+	for (int i = 0; i < 8; i++)
+		if (recv(fds[i], line, 1, MSG_DONTWAIT) >= 0)
+			return 2;
+	/* One that is slow, or talks nonsense, ends only itself. */
+	return send(fds[0], "{\"op\":", 6, MSG_NOSIGNAL) == 6 && send(fds[1], "\n", 1, MSG_NOSIGNAL) == 1 ? 0 : 3;
+}
+
+static void hold_and_wait(int said, uid_t uid)
 {
 	char byte = 0;
 
-	if (chdir(NVFS_RUN_DIR) || setgid(65534) || setuid(65534))
-		_exit(1);
+	if (chdir(NVFS_RUN_DIR) || setgroups(0, NULL) || setgid(uid) || setuid(uid))
+		_exit(100);
 	snprintf(sock_path, sizeof(sock_path), "%s.sock", pool);
-	for (int i = 0; i < 60; i++)
-		raw_connect();
-	_exit(send(said, &byte, 1, 0) == 1 && recv(said, &byte, 1, 0) == 0 ? 0 : 2);
+	if (holds_eight())
+		_exit(101);
+	_exit(send(said, &byte, 1, 0) == 1 && recv(said, &byte, 1, 0) == 0 ? 0 : 102);
 }
 
-START_TEST(keeps_connections_for_root)
+/* Owners of tenants can take neither each other's places nor those of administrators. */
+START_TEST(keeps_connections_for_others)
 {
-	int fds[2];
-	pid_t pid;
+	int fds[5][2];
+	pid_t pids[5];
 	char byte;
 
 	start_daemon();
-	ck_assert_int_eq(chmod(sock_path, 0666), 0);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	pid = fork();
-	if (pid == 0) {
-		close(fds[1]);
-		hold_connections(fds[0]);
+	make_tenant("red", 1000, 2000);
+	make_tenant("blue", 1001, 2000);
+	make_tenant("green", 1002, 2000);
+	make_tenant("white", 1003, 2000);
+	for (int i = 0; i < 4; i++) {
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds[i]), 0);
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			for (int j = 0; j <= i; j++)
+				close(fds[j][1]);
+			hold_and_wait(fds[i][0], 1000 + (uid_t)i);
+		}
+		close(fds[i][0]);
+		ck_assert_int_eq(recv(fds[i][1], &byte, 1, 0), 1);
 	}
-	close(fds[0]);
-	ck_assert_int_eq(recv(fds[1], &byte, 1, 0), 1);
-	for (int i = 0; i < 6; i++)
+	for (int i = 0; i < 20; i++)
 		raw_connect();
 	connect_client();
 	ck_assert_int_gt(pool_number("worker_pid"), 0);
-	close(fds[1]);
-	ck_assert_int_eq(exit_status(pid), 0);
+	for (int i = 0; i < 4; i++) {
+		close(fds[i][1]);
+		ck_assert_int_eq(exit_status(pids[i]), 0);
+	}
 }
 END_TEST
 
@@ -862,35 +1020,42 @@ START_TEST(takes_only_descriptors_of_fuse)
 }
 END_TEST
 
-START_TEST(lets_others_look_and_not_touch)
+START_TEST(administers_tenants)
 {
-	json_t *reply;
-	int status;
-	pid_t pid;
+	static const char *const bad[] = {
+		"{'op':'tenant.create'}", "{'op':'tenant.create','name':'t','limit':{}}", "{'op':'tenant.create','name':'t','limits':[]}",
+		"{'op':'tenant.create','name':'t','limits':{'used_bytes':-1}}", "{'op':'tenant.create','name':'t','limits':{'used_bytes':'1G'}}",
+		"{'op':'tenant.create','name':'t','limits':{'bytes':1}}", "{'op':'tenant.create','name':'t','limits':{'grace_s':0}}",
+		"{'op':'tenant.create','name':'t','defaults':{'thin':1}}", "{'op':'tenant.create','name':'t','defaults':{'compression':'zip'}}",
+		"{'op':'tenant.create','name':'t','owner_uids':1000}", "{'op':'tenant.create','name':'t','owner_uids':[-1]}",
+		"{'op':'tenant.create','name':'t','owner_uids':[4294967295]}", "{'op':'tenant.create','name':'t','owner_gids':['wheel']}",
+		"{'op':'tenant.create','name':'t','owner_gids':[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,"
+		"28,29,30,31,32]}", "{'op':'tenant.set','name':'default'}", "{'op':'tenant.list','name':'t'}", "{'op':'tenant.delete'}",
+	};
+	json_t *reply, *limits;
 
 	start_daemon();
-	create_subvolume("a");
-	ck_assert_int_eq(chmod(sock_path, 0666), 0);
-	pid = fork();
-	if (pid == 0) {
-		client_close(client);
-		client = NULL;
-		/* From within: the build's folder may be closed to others. */
-		if (chdir(NVFS_RUN_DIR) || setgid(65534) || setuid(65534) ||
-		    client_connect_path(strrchr(sock_path, '/') + 1, &client))
-			_exit(1);
-		if (client_call(client, json_pack("{s:s}", "op", "subvolume.list"), -1, NULL))
-			_exit(2);
-		if (client_call(client, json_pack("{s:s}", "op", "pool.stop"), -1, NULL) != -EPERM)
-			_exit(3);
-		/* Others' events are none of theirs. */
-		if (client_call(client, json_pack("{s:s}", "op", "events"), -1, &reply) ||
-		    json_array_size(json_object_get(reply, "events")))
-			_exit(4);
-		_exit(0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char line[512];
+
+		snprintf(line, sizeof(line), "%s\n", bad[i]);
+		for (char *c = line; *c; c++)
+			*c = *c == '\'' ? '"' : *c;
+		expect_raw(line, strlen(line), "EINVAL", false);
 	}
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	ck_assert_int_eq(status, 0);
+	json_decref(ask(json_pack("{s:s,s:s,s:{s:i,s:i},s:{s:i,s:b}}", "op", "tenant.create", "name", "t", "limits", "used_bytes", 8193,
+				  "read_iops", 77, "defaults", "size_bytes", 8193, "thin", 1), -1));
+	json_decref(ask(json_pack("{s:s,s:s,s:{s:i}}", "op", "tenant.set", "name", "t", "limits", "used_bytes", 4095), -1));
+	reply = ask(json_pack("{s:s,s:s}", "op", "tenant.show", "name", "t"), -1);
+	limits = json_object_get(json_object_get(reply, "tenant"), "limits");
+	ck_assert_int_eq(json_integer_value(json_object_get(limits, "used_bytes")), 4096);
+	ck_assert_int_eq(json_integer_value(json_object_get(limits, "read_iops")), 77);
+	limits = json_object_get(json_object_get(reply, "tenant"), "defaults");
+	ck_assert_int_eq(json_integer_value(json_object_get(limits, "size_bytes")), 3 * 4096);
+	json_decref(reply);
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "tenant.create", "name", "t")), -EEXIST);
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "tenant.delete", "name", "t"), -1));
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "tenant.delete", "name", "t")), -ENOENT);
 }
 END_TEST
 
@@ -905,8 +1070,9 @@ int main(void)
 		gives_up_after_three_deaths, refuses_malformed_requests, says_its_version,
 		says_what_would_go, tells_events, events_are_followed, limits_followers, slow_followers_are_cut_off,
 		limits_lines,
-		limits_connections, keeps_connections_for_root, takes_no_descriptor_that_is_mounted,
-		takes_only_descriptors_of_fuse, lets_others_look_and_not_touch,
+		limits_connections, strangers_get_a_refusal, owners_have_what_is_theirs,
+		keeps_connections_for_others, takes_no_descriptor_that_is_mounted,
+		takes_only_descriptors_of_fuse, administers_tenants,
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");

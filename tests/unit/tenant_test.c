@@ -129,10 +129,11 @@ START_TEST(create_list_delete)
 	info = info_of("red");
 	ck_assert_uint_eq(info.set.limits.read_iops, 7);
 	ck_assert_uint_eq(info.set.uids[1], 6);
-	ck_assert_int_eq(tenant_delete(fx.pool, "red", why, sizeof(why)), 0);
-	ck_assert_int_eq(tenant_delete(fx.pool, "red", why, sizeof(why)), -ENOENT);
+	ck_assert_int_eq(tenant_delete(fx.pool, "red", true, why, sizeof(why)), 0);
+	ck_assert_int_eq(tenant_delete(fx.pool, "red", false, why, sizeof(why)), 0);
+	ck_assert_int_eq(tenant_delete(fx.pool, "red", false, why, sizeof(why)), -ENOENT);
 	ck_assert_ptr_nonnull(strstr(why, "there is no tenant red"));
-	ck_assert_int_eq(tenant_delete(fx.pool, "default", why, sizeof(why)), -EPERM);
+	ck_assert_int_eq(tenant_delete(fx.pool, "default", false, why, sizeof(why)), -EPERM);
 	ck_assert_int_eq(change("red", TENANT_USED, set), -ENOENT);
 	ck_assert_str_eq(listed(), "blue default ");
 	reopen();
@@ -152,7 +153,7 @@ START_TEST(changes_outlive_a_power_cut)
 	ck_assert_str_eq(why, "");
 	fixture_power_cut(&fx, 2);
 	ck_assert_uint_eq(info_of("red").set.limits.inodes, 4);
-	ck_assert_int_eq(tenant_delete(fx.pool, "red", why, sizeof(why)), 0);
+	ck_assert_int_eq(tenant_delete(fx.pool, "red", false, why, sizeof(why)), 0);
 	fixture_power_cut(&fx, 3);
 	ck_assert_str_eq(listed(), "default ");
 }
@@ -204,8 +205,9 @@ START_TEST(used_limit_of_an_open_subvolume)
 	ck_assert_uint_eq(info_of("default").used_blocks, base + 8);
 	set.limits.used_blocks++;
 	ck_assert_int_eq(change("default", TENANT_USED, set), 0);
-	ck_assert_int_eq(grow(ino, 8, 2), BLOCK); /* as far as there is room */
+	ck_assert_int_eq(grow(ino, 8, 2), BLOCK); /* what there is room for */
 	ck_assert_int_eq(grow(ino, 9, 1), -EDQUOT);
+	ck_assert_uint_eq(info_of("default").used_blocks, base + 9);
 	set.limits.used_blocks = base + 4;
 	ck_assert_int_eq(change("default", TENANT_USED, set), 0);
 	ck_assert_msg(strstr(why, "more than it may now: ") && strstr(why, "KiB used; nothing of that grows"), "%s", why);
@@ -258,7 +260,7 @@ START_TEST(subvolumes_and_provisioned)
 	ck_assert_int_eq(subvol_resize(fx.pool, "b", 401 * BLOCK, 0, why, sizeof(why)), -EDQUOT);
 	ck_assert_int_eq(subvol_resize(fx.pool, "a", 599 * BLOCK, 0, why, sizeof(why)), 0);
 	ck_assert_int_eq(subvol_resize(fx.pool, "b", 401 * BLOCK, 0, why, sizeof(why)), 0);
-	ck_assert_int_eq(tenant_delete(fx.pool, "t", why, sizeof(why)), -EBUSY);
+	ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), -EBUSY);
 	ck_assert_ptr_nonnull(strstr(why, "has 2 subvolumes and 0 snapshots: delete them first: a, b"));
 	reopen();
 	ck_assert_uint_eq(info_of("t").provisioned_blocks, 1000);
@@ -321,7 +323,7 @@ START_TEST(snapshots_are_counted)
 	ck_assert_int_eq(snapshot_delete(fx.pool, &(struct snapshot_name){ "a", "s2" }, why, sizeof(why)), 0);
 	ck_assert_uint_eq(info_of("t").snapshots, 2);
 	ck_assert_int_eq(snap("b", "s2"), 0);
-	ck_assert_int_eq(tenant_delete(fx.pool, "t", why, sizeof(why)), -EBUSY);
+	ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), -EBUSY);
 	ck_assert_msg(strstr(why, "has 2 subvolumes and 3 snapshots: delete them first: b, c, a@s1, b@s1, b@s2"), "%s", why);
 	tenant_act_as(&stranger);
 	ck_assert_int_eq(snapshot_info(fx.pool, &group[0], &info), -ENOENT);
@@ -552,7 +554,7 @@ START_TEST(list_changes_under_readers)
 		sched_yield();
 	for (unsigned i = 0; i < 60; i++) {
 		ck_assert_int_eq(make("t", (struct tenant_settings){ .uid_count = 1, .uids = { 5 } }), 0);
-		ck_assert_int_eq(tenant_delete(fx.pool, "t", why, sizeof(why)), 0);
+		ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), 0);
 	}
 	enough = true;
 	pthread_join(thread, NULL);
@@ -643,7 +645,7 @@ START_TEST(tenant_is_gone_before_its_nodes)
 	fx.sv = NULL;
 	ck_assert_int_eq(subvol_close(sv), 0);
 	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
-	ck_assert_int_eq(tenant_delete(fx.pool, "t", why, sizeof(why)), 0);
+	ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), 0);
 	ck_assert_int_eq(pool_close(fx.pool), 0);
 	fx.pool = NULL;
 	fixture_check(fx.dev);
