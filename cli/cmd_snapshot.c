@@ -367,7 +367,7 @@ static const struct nvfs_option clone_options[] = {
 };
 
 const struct nvfs_command snapshot_commands[] = {
-	{.group = "snapshot", .verb = "create", .run = cmd_snapshot_create, .min = 1, .max = GROUP_MAX, .args = "POOL:VOL@SNAP...",
+	{.group = "snapshot", .verb = "create", .run = cmd_snapshot_create, .min = 1, .max = GROUP_MAX, .args = "POOL:VOL@NEW...",
 	 .options = create_options, .help = "keep what a subvolume is now, at once",
 	 .more = "Mounted or not, whatever is in it: writers wait a moment, none fails.\n"
 		 "It costs only what is changed afterwards.",

@@ -15,6 +15,7 @@ const struct nvfs_group nvfs_groups[] = {
 	{"top", "what is going on now", top_commands},
 	{"events", "what happened lately", events_commands},
 	{"debug", "records of a pool", debug_commands},
+	{"completion", "for bash", completion_commands},
 	{.name = NULL},
 };
 

@@ -86,6 +86,7 @@ extern const struct nvfs_command sync_commands[];
 extern const struct nvfs_command top_commands[];
 extern const struct nvfs_command events_commands[];
 extern const struct nvfs_command debug_commands[];
+extern const struct nvfs_command completion_commands[];
 
 /* Options that commands have by their flags. */
 extern const struct nvfs_option nvfs_common_options[];

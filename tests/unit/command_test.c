@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/completion.h"
 #include "cli/nvfs.h"
 #include "cli/top_stats.h"
 #include "tests/unit/unit.h"
@@ -92,6 +93,66 @@ START_TEST(help_is_no_error)
 	struct nvfs_args a;
 
 	parse(&a, asked[_i]);
+}
+END_TEST
+
+/* ---- Completion ---- */
+
+static const struct {
+	const char *line, *words; /* joined by blanks; a blank at the end: more may follow */
+} completions[] = {
+	{"nvfs po", "pool"},
+	{"/usr/bin/nvfs subv", "subvolume"},
+	{"nvfs subvolume cr", "create"},
+	{"nvfs subvolume create --inod", "--inodes"},
+	{"nvfs subvolume create --comp", "--compression="},
+	{"nvfs subvolume create a:b --compression ", "off lz4"},
+	{"nvfs subvolume create a:b --compression=l", "--compression=lz4"},
+	{"nvfs --color n", "never"},
+	{"nvfs --color=a", "--color=auto --color=always"},
+	{"nvfs --size 2G subvolume res", "resize"},
+	{"nvfs subvolume delete --dry", "--dry-run"},
+	{"nvfs pool list --dry", ""},
+	{"nvfs debug dump --js", ""},
+	{"nvfs debug dump ", "?files"},
+	{"nvfs pool stop a b", ""},
+	{"nvfs nosuch ", ""},
+	{"nvfs subvolume nosuch ", ""},
+	{"nvfs completion w", ""}, /* for the script alone */
+	{"nvfs subvolume create --size ", ""},
+	{"nvfs events tank-that-is-not-there", ""},
+	{"nvfs subvolume show tank-that-is-not-there:", ""},
+	{"nvfs --nosuch po", "pool"},
+};
+
+START_TEST(what_fits_is_offered)
+{
+	json_t *words = completion_words(completions[_i].line);
+	const json_t *w;
+	char text[1024] = "";
+	size_t i;
+
+	json_array_foreach(words, i, w)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? " " : "", json_string_value(w));
+	ck_assert_str_eq(text, completions[_i].words);
+	json_decref(words);
+}
+END_TEST
+
+/* Whatever somebody has typed. */
+START_TEST(odd_lines_are_no_harm)
+{
+	static const char *const odd[] = {"", " ", "nvfs", "nvfs -", "nvfs --", "nvfs --=", "nvfs --color", "nvfs \t pool\t", "nvfs : @ /",
+					  "nvfs subvolume show :", "nvfs subvolume show /:@", "nvfs pool start ../"};
+	char *many = malloc(4096);
+
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
+		json_decref(completion_words(odd[i]));
+	for (size_t i = 0; i < 4095; i++)
+		many[i] = i % 2 ? 'a' : ' ';
+	many[4095] = '\0';
+	json_decref(completion_words(many));
+	free(many);
 }
 END_TEST
 
@@ -340,6 +401,8 @@ int main(void)
 	tcase_add_loop_exit_test(help, help_is_no_error, EXIT_OK, 0, 7);
 	tcase_add_test(help, help_fits_a_screen);
 	tcase_add_test(help, tables_are_sound);
+	tcase_add_loop_test(rest, what_fits_is_offered, 0, sizeof(completions) / sizeof(completions[0]));
+	tcase_add_test(rest, odd_lines_are_no_harm);
 	tcase_add_test(rest, top_shows_differences);
 	tcase_add_test(rest, top_adds_up_tenants_and_sorts);
 	tcase_add_test(rest, kinds_of_errors_have_codes);
