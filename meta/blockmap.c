@@ -370,6 +370,18 @@ static int each_compressed(const struct blockmap *m, blockmap_fn fn, void *arg, 
 	return 0;
 }
 
+void blockmap_recount(struct blockmap *m)
+{
+	for (uint64_t left = m->compressed; left; left &= left - 1)
+		blockmap_extent(m, (unsigned)__builtin_ctzll(left))->runs = 0;
+	for (uint64_t left = m->compressed; left;) {
+		unsigned block = (unsigned)__builtin_ctzll(left);
+
+		blockmap_extent(m, block)->runs++;
+		left &= ~block_mask(block, run_length(m, block));
+	}
+}
+
 int blockmap_each(const struct blockmap *m, blockmap_fn fn, void *arg)
 {
 	int r = each_plain(m, m->mapped, fn, arg, 1);

@@ -86,6 +86,12 @@ static int count_record(struct check *c, struct check_node *n, const struct map_
 	return 0;
 }
 
+static bool same_place(const struct map_run *a, const struct map_run *b)
+{
+	return !((a->flags ^ b->flags) & ~RUN_INHERITED) && a->vdev == b->vdev && a->address == b->address && a->skip == b->skip &&
+	       a->raw_blocks == b->raw_blocks && a->stored_blocks == b->stored_blocks && a->stored_bytes == b->stored_bytes;
+}
+
 /* Whether the record maps these blocks of the chunk to where the run does. */
 static bool maps_the_same(const struct map_rec *rec, const struct map_run *run)
 {
@@ -96,8 +102,7 @@ static bool maps_the_same(const struct map_rec *rec, const struct map_run *run)
 		if (at < 0)
 			return false;
 		theirs = map_run_slice(&rec->runs[at], run->block + b - rec->runs[at].block, 1);
-		theirs.flags = ours.flags = (run->flags & ~RUN_INHERITED);
-		if (memcmp(&theirs, &ours, sizeof(ours)))
+		if (!same_place(&theirs, &ours))
 			return false;
 	}
 	return true;

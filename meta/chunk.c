@@ -225,10 +225,10 @@ static int chunk_enter(struct file *f, uint64_t no, const void *value, size_t le
 	return 0;
 }
 
-/* Whether a record can be visible that is not in memory. */
+/* Whether there can be a record that is not in memory. Of an inode that an ancestor may have, one that maps nothing. */
 static bool file_has_records(const struct file *f)
 {
-	return f->put_mapped || f->cuts;
+	return f->put_mapped || f->cuts || f->inode->ino < f->data->sv->first_ino;
 }
 
 int chunk_get(struct op *op, struct file *f, uint64_t no, struct chunk **out)

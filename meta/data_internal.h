@@ -617,6 +617,9 @@ struct data {
 	struct cutter *cutter;
 };
 
+/* A batch of the subvolume's files was made and RocksDB has not taken it yet. */
+bool put_busy(const struct data *d);
+
 /* There is a file with cuts that are put. */
 void cutter_wake(struct data *d);
 bool cutter_waits(const struct data *d); /* there are cuts, and the timer has to wake it again */

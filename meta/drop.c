@@ -17,8 +17,9 @@
 
 struct file_drop {
 	struct space_ops *ops;
-	uint64_t limit;   /* chunks below it are dropped by the batch at hand */
-	uint64_t blocks;  /* that they map */
+	uint64_t from;    /* chunks below it were dropped: what ancestors have there is visible again, and of no interest */
+	uint64_t limit;   /* those below it are dropped by the batch at hand */
+	uint64_t blocks;  /* that the records of the live node map; the others count with the last batch */
 	bool last;
 	struct subvol *sv;
 	struct file *file;
@@ -88,9 +89,9 @@ static int drop_chunk(void *arg, struct chunk *c)
 	struct subvol *sv = drop->sv;
 	uint8_t key[KEY_MAP_LEN];
 
-	drop->blocks += mask_count(c->map.mapped);
 	if (!chunk_own(c))
 		return 0; /* an ancestor's, which the whiteout of the inode hides */
+	drop->blocks += mask_count(c->map.mapped);
 	db_batch_delete(sv->pool->db, drop->batch, DB_MAP, key,
 			key_map(key, sv->tree, c->file->inode->ino, c->no, sv->node));
 	drop->delta->born -= blockmap_own(&c->map);
@@ -188,9 +189,9 @@ int file_drop(struct op *op, struct inode *inode, struct db_batch *batch, struct
 	drop = f->drop;
 	drop->batch = batch;
 	drop->delta = delta;
-	r = chunk_load(op, f, 0, CHUNK_LAST + 1, STEP_CHUNKS, &drop->limit);
+	r = chunk_load(op, f, drop->from, CHUNK_LAST + 1, STEP_CHUNKS, &drop->limit);
 	if (!r)
-		r = each_chunk(f, 0, drop->limit, drop_chunk, drop);
+		r = each_chunk(f, drop->from, drop->limit, drop_chunk, drop);
 	if (r)
 		return r;
 	drop->last = drop->limit == CHUNK_LAST + 1;
@@ -251,7 +252,8 @@ void file_dropped(struct inode *inode)
 		commit_put_space(data_pool(f->data), drop->ops);
 		drop->ops = NULL;
 	}
-	each_chunk(f, 0, drop->limit, dropped_chunk, NULL);
+	each_chunk(f, drop->from, drop->limit, dropped_chunk, NULL);
+	drop->from = drop->limit;
 	f->charged -= drop->blocks + f->put_inline;
 	f->taken = f->charged;
 	f->mapped -= drop->blocks;

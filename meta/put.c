@@ -46,7 +46,7 @@ static unsigned own_unwritten(const struct blockmap *m)
 /* Whether the record of this chunk is put even when it maps nothing. */
 static bool keeps_record(const struct subvol *sv, const struct chunk *c)
 {
-	return c->map.mapped || sv->ancestor_count > 1;
+	return c->map.mapped || (sv->ancestor_count > 1 && c->file->inode->ino < sv->first_ino);
 }
 
 static int put_chunk(struct put *p, struct cycle *cycle, struct chunk *c)
@@ -322,6 +322,11 @@ void put_add(struct cycle *c)
 	d->put->scheduled = true;
 	d->put->msg.fn = put_scheduled;
 	reactor_defer(d->sv->reactor, &d->put->msg);
+}
+
+bool put_busy(const struct data *d)
+{
+	return d->put->busy;
 }
 
 int put_create(struct data *d)

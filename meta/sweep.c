@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sweeping a node without children: first all of its chunk maps, each batch with the space operands of what it
- * drops and the counters; then its records in `ns`; last the node, its counters, its subvolume's record and, when it was the
- * tree's last node, the tree's. The keys that are left say where it stands: a sweep that was
- * interrupted begins at the first one, and deletions below the cursor cost nothing but their tombstones,
- * which the cursor in the node's record skips.
+ * Sweeping: nodes that nothing names are taken apart in the background, one at a time. One without children loses all of its records
+ * (sweep_leaf.c); one with children is looked at in passes (sweep_pass.c, sweep_apply.c) until nothing of it can go. A node whose last
+ * record is gone leaves the tree; one with several children may have to stay, until they change.
  */
 #include "config.h"
 
@@ -18,14 +16,15 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
-#include "meta/charge.h"
-#include "meta/subvol_internal.h"
 #include "meta/sweep.h"
+#include "meta/sweep_internal.h"
 #include "meta/sysrec.h"
+#include "meta/tenant.h"
 
-#define BATCH_RECORDS 512u
-#define STALL_NS 2000000
 #define CHECK_S 30
+#define PACE 4u /* pauses, in the time that a step takes */
+#define PACE_MOST_NS UINT64_C(200000000)
+#define PACE_SLICE_NS UINT64_C(20000000)
 #define SEQUENCE_SHIFT 40
 #define SEQUENCE_RAISE (UINT64_C(1) << 38) /* half of what the format allows */
 
@@ -39,244 +38,19 @@ struct sweeper {
 	_Atomic unsigned left;
 };
 
-/* A node under the sweep. */
-struct sweep {
-	struct sweeper *sw;
-	struct pool *pool;
-	struct db_batch *batch;
-	uint32_t tree, node;
-	struct node_rec rec;
-	char name[SUBVOL_NAME_MAX + 1];
-};
-
-static bool stopping(const struct sweep *s)
+bool sweep_stopping(const struct sweep *s)
 {
 	return atomic_load_explicit(&s->sw->stopping, memory_order_relaxed);
 }
 
-/* Never in RocksDB's queue of writers: those behind would wait as well. */
-static int write_batch(struct sweep *s)
-{
-	for (;;) {
-		const struct timespec pause = { .tv_nsec = STALL_NS };
-		int r = atomic_load(&s->pool->failed) ? -EROFS : db_write(s->pool->db, s->batch, DB_NO_SLOWDOWN);
-
-		if (r != -EAGAIN)
-			return r;
-		nanosleep(&pause, NULL);
-		if (stopping(s))
-			return -EINTR;
-	}
-}
-
-/* ---- chunk maps ---- */
-
-static int drop_runs(struct space_ops *ops, const struct map_rec *rec, struct counters_rec *delta)
-{
-	for (unsigned i = 0; i < rec->nruns; i++) {
-		const struct map_run *run = &rec->runs[i];
-		const struct extent e = { .block = run->address, .blocks = run->stored_blocks, .vdev = run->vdev };
-		int r = map_run_stored(run) ? space_ops_add(ops, &e, -1) : 0;
-
-		if (r)
-			return r;
-		delta->referenced -= run->count;
-		if (!(run->flags & RUN_INHERITED))
-			delta->born -= run->count;
-		if (!map_run_stored(run))
-			delta->unwritten -= run->count;
-	}
-	return 0;
-}
-
-/* The current holders, too. Called when the batch was written. */
-static void release_runs(struct sweep *s, const struct map_rec *rec)
-{
-	for (unsigned i = 0; i < rec->nruns; i++) {
-		const struct map_run *run = &rec->runs[i];
-		const struct extent e = { .block = run->address, .blocks = run->stored_blocks, .vdev = run->vdev };
-
-		if (map_run_stored(run))
-			space_drop(s->pool->space, &e);
-	}
-}
-
-static bool own_key(const struct sweep *s, const uint8_t *key, size_t len)
-{
-	return len > 4 && ~get_be32(key + len - 4) == s->node;
-}
-
-static struct db_iter *tree_iter(const struct sweep *s, enum db_cf cf, uint8_t first[4])
-{
-	uint8_t end[4];
-
-	put_be32(first, s->tree);
-	put_be32(end, s->tree + 1);
-	return db_iter_new(s->pool->db, cf, first, 4, end, 4, 0);
-}
-
-static void set_cursor(struct sweep *s, enum sweep_family family, uint64_t ino, uint64_t position)
+void sweep_set_cursor(struct sweep *s, enum sweep_family family, uint64_t ino, uint64_t position)
 {
 	s->rec.sweep_family = (uint8_t)family;
 	s->rec.sweep_ino = ino;
 	s->rec.sweep_position = position;
-	sysrec_put_node(s->pool->db, s->batch, s->tree, s->node, &s->rec);
-}
-
-struct map_batch {
-	struct map_rec *recs; /* BATCH_RECORDS */
-	unsigned count;
-	struct space_ops *ops;
-	struct counters_rec delta;
-	struct map_key last;
-};
-
-/* Fill a batch from the iterator: 0, or -errno. */
-static int take_maps(struct sweep *s, struct db_iter *iter, struct map_batch *mb)
-{
-	for (; db_iter_valid(iter) && mb->count < BATCH_RECORDS; db_iter_next(iter)) {
-		size_t key_len, len;
-		const uint8_t *key = db_iter_key(iter, &key_len);
-		const void *value = db_iter_value(iter, &len);
-		int r;
-
-		if (!own_key(s, key, key_len))
-			continue;
-		if (map_key_parse(key, key_len, &mb->last) || map_rec_decode(value, len, &mb->recs[mb->count])) {
-			log_error("sweep of node %u: a chunk map is damaged: what it maps stays in use until fsck.nvfs",
-				  s->node);
-		} else {
-			r = drop_runs(mb->ops, &mb->recs[mb->count], &mb->delta);
-			if (r)
-				return r;
-			mb->count++;
-		}
-		db_batch_delete(s->pool->db, s->batch, DB_MAP, key, key_len);
-	}
-	return db_iter_error(iter);
-}
-
-static int write_maps(struct sweep *s, struct map_batch *mb)
-{
-	int r;
-
-	sysrec_add_counters(s->pool->db, s->batch, s->tree, s->node, &mb->delta);
-	set_cursor(s, SWEEP_MAP, mb->last.ino, mb->last.chunk);
-	r = space_ops_put(mb->ops, s->pool->db, s->batch);
-	if (r)
-		return r;
-	r = write_batch(s);
-	if (r) {
-		space_ops_aborted(mb->ops);
-		return r;
-	}
-	for (unsigned i = 0; i < mb->count; i++)
-		release_runs(s, &mb->recs[i]);
-	commit_put_space(s->pool, take_ptr(mb->ops));
-	atomic_fetch_add(&s->pool->loose_blocks, mb->delta.born);
-	return 0;
-}
-
-/* One batch: 1 when there may be more, 0 at the end. */
-static int sweep_maps_some(struct sweep *s)
-{
-	uint8_t first[4], from[KEY_MAX];
-	cleanup_db_iter struct db_iter *iter = tree_iter(s, DB_MAP, first);
-	cleanup_free struct map_rec *recs = malloc(BATCH_RECORDS * sizeof(*recs));
-	struct map_batch mb = { .recs = recs, .ops = space_ops_new(s->pool->space) };
-	int r = iter && recs && mb.ops ? 0 : -ENOMEM;
-
-	if (!r) {
-		db_batch_clear(s->batch);
-		db_iter_seek(iter, from, key_map(from, s->tree, s->rec.sweep_ino, s->rec.sweep_position, UINT32_MAX));
-		r = take_maps(s, iter, &mb);
-	}
-	if (!r && db_batch_count(s->batch)) {
-		r = write_maps(s, &mb);
-		if (!r)
-			r = 1;
-	}
-	space_ops_free(mb.ops);
-	return r;
-}
-
-/* ---- ns ---- */
-
-/* What a record was charged for. One that is damaged was counted nowhere, by fsck.nvfs either. */
-static void uncount_ns(const uint8_t *key, size_t key_len, const void *value, size_t len, struct counters_rec *delta)
-{
-	struct ns_key k;
-	struct inode_rec inode;
-	struct size_rec size;
-
-	if (ns_key_parse(key, key_len, &k) || is_whiteout(value, len))
-		return;
-	if (k.type == REC_INODE && !inode_rec_decode(value, len, &inode)) {
-		delta->inodes_born--;
-		delta->meta_born -= inode_charge(&inode);
-	} else if (k.type == REC_SIZE && !size_rec_decode(value, len, &size)) {
-		delta->meta_born -= size.is_inline;
-	}
-}
-
-static int sweep_ns_some(struct sweep *s)
-{
-	uint8_t first[4], from[KEY_MAX];
-	cleanup_db_iter struct db_iter *iter = tree_iter(s, DB_NS, first);
-	struct ns_key parsed = { .ino = s->rec.sweep_ino };
-	struct counters_rec delta = { 0 };
-	unsigned count = 0;
-	int r;
-
-	if (!iter)
-		return -ENOMEM;
-	db_batch_clear(s->batch);
-	/* The orphans and cuts, which are under inode 0, are few: they are looked at in each round. */
-	put_be32(from, s->tree);
-	put_be64(from + 4, s->rec.sweep_ino);
-	for (db_iter_seek(iter, from, 12); db_iter_valid(iter) && count < BATCH_RECORDS; db_iter_next(iter)) {
-		size_t key_len, len;
-		const uint8_t *key = db_iter_key(iter, &key_len);
-		const void *value;
-
-		if (!own_key(s, key, key_len))
-			continue;
-		if (key_len >= 12)
-			parsed.ino = get_be64(key + 4);
-		value = db_iter_value(iter, &len);
-		uncount_ns(key, key_len, value, len, &delta);
-		db_batch_delete(s->pool->db, s->batch, DB_NS, key, key_len);
-		count++;
-	}
-	r = db_iter_error(iter);
-	if (r || !count)
-		return r;
-	sysrec_add_counters(s->pool->db, s->batch, s->tree, s->node, &delta);
-	set_cursor(s, SWEEP_NS, parsed.ino <= INO_MAX ? parsed.ino : 0, 0);
-	r = write_batch(s);
-	return r ? r : 1;
 }
 
 /* ---- the end of a node ---- */
-
-struct tree_scan {
-	uint32_t tree, node, subvol;
-	bool other_node, other_of_subvol;
-};
-
-static int see_node(void *arg, const struct sys_key *key, const void *value, size_t len)
-{
-	struct tree_scan *t = arg;
-	struct node_rec rec;
-
-	if (key->id != t->tree || key->node == t->node)
-		return 0;
-	t->other_node = true;
-	if (node_rec_decode(value, len, &rec))
-		return -EBADMSG;
-	t->other_of_subvol |= rec.subvol == t->subvol;
-	return 0;
-}
 
 /* Named as long as the subvolume's record is there. */
 static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *what)
@@ -292,87 +66,343 @@ static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *
 		  "%s", what);
 }
 
-static int drop_node(struct sweep *s)
+/* What no other node needs goes with it. */
+static void delete_node(struct sweep *s, const struct nodes *nodes)
 {
-	struct tree_scan t = { .tree = s->tree, .node = s->node, .subvol = s->rec.subvol };
 	struct db *db = s->pool->db;
+	bool other_node = false, other_of_subvol = false;
 	uint8_t key[KEY_MAX];
-	int r = sysrec_each(db, REC_NODE, see_node, &t);
 
-	if (r)
-		return r;
-	db_batch_clear(s->batch);
+	for (size_t i = 0; i < nodes->count; i++) {
+		const struct node_entry *n = &nodes->v[i];
+
+		if (n->tree != s->tree || n->id == s->node)
+			continue;
+		other_node = true;
+		other_of_subvol |= n->rec.subvol == s->rec.subvol;
+	}
 	db_batch_delete(db, s->batch, DB_SYS, key, key_node(key, s->tree, s->node));
 	db_batch_delete(db, s->batch, DB_SYS, key, key_counters(key, s->tree, s->node));
-	if (!t.other_of_subvol)
+	if (!other_of_subvol)
 		db_batch_delete(db, s->batch, DB_SYS, key, key_subvol(key, s->rec.subvol));
-	if (!t.other_node)
+	if (!other_node)
 		db_batch_delete(db, s->batch, DB_SYS, key, key_tree(key, s->tree));
-	tell_sweep(s, EVENT_SWEEP_ENDED, "the last of what was deleted goes");
-	return write_batch(s);
 }
 
-static int sweep_node(struct sweep *s)
+/*
+ * The parent's children change: without a name it is looked at again, and when it has none left nothing of it can become anybody's: the
+ * tenant is not charged for it any more.
+ */
+static int free_parent(struct sweep *s, const struct nodes *nodes, bool child_stays, struct counters_rec *give)
 {
-	int r = 1;
+	struct node_entry *parent = nodes_find(nodes, s->tree, s->rec.parent);
+	struct node_rec rec;
 
-	tell_sweep(s, EVENT_SWEEP_BEGUN, "what was deleted is being taken apart");
+	memset(give, 0, sizeof(*give));
+	if (!parent || (parent->rec.state != NODE_INTERIOR && parent->rec.state != NODE_SWEEP))
+		return 0;
+	rec = parent->rec;
+	rec.state = NODE_SWEEP;
+	rec.sweep_family = SWEEP_NONE;
+	rec.sweep_ino = rec.sweep_position = 0;
+	sysrec_put_node(s->pool->db, s->batch, s->tree, parent->id, &rec);
+	return child_stays || parent->children > 1 ? 0 : sysrec_counters(s->pool->db, s->tree, parent->id, give);
+}
 
-	while (r > 0 && !stopping(s) && s->rec.sweep_family != SWEEP_NS)
-		r = sweep_maps_some(s);
-	if (!r) {
-		s->rec.sweep_ino = s->rec.sweep_position = 0;
-		r = 1;
-	}
-	while (r > 0 && !stopping(s))
-		r = sweep_ns_some(s);
-	if (r || stopping(s))
-		return r < 0 ? r : -EINTR;
-	r = drop_node(s);
+/* A node without children and records. */
+static int drop_node(struct sweep *s)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+	struct pool_tenant *tenant = tenant_find(s->pool, s->rec.tenant);
+	struct nodes nodes = { 0 };
+	struct counters_rec give;
+	int r = nodes_load(s->pool->db, &nodes);
+
+	db_batch_clear(s->batch);
 	if (!r)
-		log_info("pool %s: the last of deleted subvolume %u is gone", pool_name(s->pool), s->rec.subvol);
+		r = free_parent(s, &nodes, false, &give);
+	if (!r) {
+		delete_node(s, &nodes);
+		r = sweep_write(s);
+	}
+	if (!r && tenant)
+		tenant_force(tenant, -(give.born + give.meta_born), -give.inodes_born);
+	nodes_free(&nodes);
 	return r;
 }
 
-/* ---- the thread ---- */
-
-struct choice {
-	struct sweep *s;
-	unsigned count;
-};
-
-static int choose(void *arg, const struct sys_key *key, const void *value, size_t len)
+/* On the reactor of an open child. */
+static int collapse_there(struct op *op, void *arg)
 {
-	struct choice *c = arg;
-	struct node_rec rec;
+	struct sweep *s = arg;
+	struct subvol *sv = op->sv;
+	int r = gather_settle(op);
 
-	if (node_rec_decode(value, len, &rec))
-		return -EBADMSG;
-	if (rec.state == NODE_SWEEP && !c->count++) {
-		c->s->tree = key->id;
-		c->s->node = key->node;
-		c->s->rec = rec;
-		memcpy(c->s->name, rec.name, rec.name_len);
-		c->s->rec.name = c->s->name;
+	op->passes_gate = true;
+	if (!r)
+		r = subvol_write(op, s->batch, true);
+	for (unsigned i = 1; !r && i < sv->ancestor_count; i++) {
+		if (sv->ancestors[i] != s->node)
+			continue;
+		memmove(sv->ancestors + i, sv->ancestors + i + 1, (sv->ancestor_count - i - 1) * sizeof(*sv->ancestors));
+		sv->ancestor_count--;
+	}
+	return r;
+}
+
+/* A node without records leaves the way between its parent and its only child. */
+static int collapse(struct sweep *s)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+	struct nodes nodes = { 0 };
+	struct counters_rec give;
+	struct node_entry *child;
+	struct subvol *sv;
+	int r = nodes_load(s->pool->db, &nodes);
+
+	db_batch_clear(s->batch);
+	child = r ? NULL : nodes_find(&nodes, s->tree, s->child);
+	if (!r && !child)
+		r = -EBADMSG;
+	if (!r)
+		r = free_parent(s, &nodes, true, &give);
+	if (!r) {
+		child->rec.parent = s->rec.parent;
+		sysrec_put_node(s->pool->db, s->batch, s->tree, s->child, &child->rec);
+		delete_node(s, &nodes);
+		sv = sweep_open_child(s);
+		r = sv ? subvol_call(sv, collapse_there, s) : sweep_write(s);
+	}
+	nodes_free(&nodes);
+	return r;
+}
+
+/* Nothing of it can go now: it is looked at again when its children change. */
+static int rest(struct sweep *s)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+
+	if (s->rec.state == NODE_INTERIOR)
+		return 0;
+	db_batch_clear(s->batch);
+	s->rec.state = NODE_INTERIOR;
+	sweep_set_cursor(s, SWEEP_NONE, 0, 0);
+	sysrec_put_node(s->pool->db, s->batch, s->tree, s->node, &s->rec);
+	return sweep_write(s);
+}
+
+/* ---- steps ---- */
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* While anything is open, most of the time is for that. */
+static void pace(const struct sweep *s, uint64_t took_ns)
+{
+	uint64_t left = took_ns * PACE;
+
+	if (!atomic_load(&s->pool->open_count))
+		return;
+	if (left > PACE_MOST_NS)
+		left = PACE_MOST_NS;
+	while (left && !sweep_stopping(s)) {
+		const uint64_t slice = left < PACE_SLICE_NS ? left : PACE_SLICE_NS;
+		const struct timespec t = { .tv_nsec = (long)slice };
+
+		nanosleep(&t, NULL);
+		left -= slice;
+	}
+}
+
+static int note_epoch(struct op *op, void *arg)
+{
+	struct sweep *s = arg;
+	const int r = gather_settle(op);
+
+	s->step.epoch = op->sv->epoch;
+	return r;
+}
+
+/* The node is as it was when the pass began: -EAGAIN when the only child is deleted since, and so goes first. */
+static int still_so(const struct sweep *s)
+{
+	char name[SUBVOL_NAME_MAX + 1];
+	struct node_rec rec;
+	int r = s->child ? sysrec_node(s->pool->db, s->tree, s->child, &rec, name) : 0;
+
+	if (r)
+		return r;
+	return s->child && rec.state == NODE_SWEEP ? -EAGAIN : 0;
+}
+
+static int pass_step(struct sweep *s)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+	struct subvol *sv = sweep_open_child(s);
+	int r = still_so(s), more;
+
+	if (!r && sv)
+		r = subvol_call(sv, note_epoch, s);
+	if (r)
+		return r;
+	more = sweep_read(s);
+	if (more < 0)
+		return more;
+	if (!more && s->rec.sweep_family != SWEEP_NS) {
+		sweep_set_cursor(s, SWEEP_NS, 0, 0);
+		s->at_len = 0;
+		more = 1;
+	}
+	r = s->step.count ? sweep_apply(s) : 0;
+	s->changed += s->step.count;
+	return r ? r : more;
+}
+
+/* All keys once. */
+static int pass(struct sweep *s)
+{
+	int r = 1;
+
+	s->partial = s->rec.sweep_family != SWEEP_NONE;
+	s->seen = s->changed = 0;
+	s->at_len = 0;
+	s->ino = 0;
+	s->ino_seen = s->ino_hidden = false;
+	if (!s->partial)
+		sweep_set_cursor(s, SWEEP_MAP, 0, 0);
+	while (r > 0 && !sweep_stopping(s)) {
+		const uint64_t from = now_ns();
+
+		r = s->child_count ? pass_step(s) : sweep_leaf_step(s);
+		pace(s, now_ns() - from);
+	}
+	sweep_set_cursor(s, SWEEP_NONE, 0, 0);
+	return r ? r : sweep_stopping(s) ? -EINTR : 0;
+}
+
+/* Until it is gone, or nothing more of it can go: 0; -EAGAIN when another node has to go first. */
+static int sweep_node(struct sweep *s)
+{
+	int r = pass(s);
+
+	if (!r && !s->child_count && s->partial)
+		r = pass(s); /* it had children when the cursor was set, and what stayed for them is before it */
+	if (r)
+		return r;
+	if (!s->child_count)
+		return drop_node(s);
+	while (!r && (s->partial || s->changed || (s->child && s->seen))) {
+		if (!s->changed && !s->partial)
+			pace(s, PACE_MOST_NS); /* what stayed waits for the child's own batches */
+		r = pass(s);
+	}
+	if (r)
+		return r;
+	return s->child ? collapse(s) : rest(s);
+}
+
+/* ---- which node ---- */
+
+static int make_lists(struct sweep *s, const struct nodes *nodes, const struct node_entry *n)
+{
+	const struct node_entry *at = n;
+	unsigned i = 0;
+
+	s->children = calloc(n->children + 1, sizeof(*s->children));
+	s->dead = calloc(n->children + 1, sizeof(*s->dead));
+	s->child_values = calloc(n->children + 1, sizeof(*s->child_values));
+	s->child_has = calloc(n->children + 1, sizeof(*s->child_has));
+	if (!s->children || !s->dead || !s->child_values || !s->child_has)
+		return -ENOMEM;
+	for (size_t k = 0; k < nodes->count && i < n->children; k++)
+		if (nodes->v[k].tree == n->tree && nodes->v[k].rec.parent == n->id)
+			s->children[i++] = nodes->v[k].id;
+	s->child_count = i;
+	s->child = i == 1 ? s->children[0] : 0;
+	while ((at = nodes_find(nodes, at->tree, at->rec.parent))) {
+		uint32_t *more = realloc(s->ancestors, (s->ancestor_count + 1) * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		s->ancestors = more;
+		s->ancestors[s->ancestor_count++] = at->id;
 	}
 	return 0;
 }
 
-static int sweep_next(struct sweeper *sw)
+/* Nodes to be swept, and those without a name that have one child left or none, youngest first: what is below goes before what is above. */
+static const struct node_entry *choose(const struct nodes *nodes, unsigned *count)
+{
+	const struct node_entry *best = NULL;
+
+	*count = 0;
+	for (size_t i = 0; i < nodes->count; i++) {
+		const struct node_entry *n = &nodes->v[i];
+
+		if (n->rec.state != NODE_SWEEP && (n->rec.state != NODE_INTERIOR || n->children > 1))
+			continue;
+		++*count;
+		if (!best || n->id > best->id)
+			best = n;
+	}
+	return best;
+}
+
+static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const struct node_entry *n)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
-	struct sweep s = { .sw = sw, .pool = sw->pool, .batch = batch };
-	struct choice c = { .s = &s };
-	int r = batch ? sysrec_each(sw->pool->db, REC_NODE, choose, &c) : -ENOMEM;
+	struct sweep *s = calloc(1, sizeof(*s));
+	int r = batch && s ? 0 : -ENOMEM;
 
-	atomic_store(&sw->left, c.count);
-	if (r || !c.count)
-		return r;
-	r = sweep_node(&s);
-	if (r && r != -EINTR)
-		log_error("pool %s: deleted subvolume %u cannot be taken apart now: %s", pool_name(sw->pool), s.rec.subvol,
-			  strerror(-r));
-	return r ? r : 1;
+	if (!r) {
+		*s = (struct sweep){ .sw = sw, .pool = sw->pool, .batch = batch, .tree = n->tree, .node = n->id, .rec = n->rec };
+		r = make_lists(s, nodes, n);
+	}
+	if (!r) {
+		tell_sweep(s, EVENT_SWEEP_BEGUN, "what was deleted is being taken apart");
+		r = sweep_node(s);
+	}
+	if (!r)
+		tell_sweep(s, EVENT_SWEEP_ENDED, "what was deleted is gone");
+	if (s) {
+		free(s->step.bytes);
+		free(s->ancestors);
+		free(s->children);
+		free(s->dead);
+		free(s->child_values);
+		free(s->child_has);
+	}
+	free(s);
+	return r;
+}
+
+static int sweep_next(struct sweeper *sw)
+{
+	struct nodes nodes = { 0 };
+	const struct node_entry *n;
+	unsigned count = 0;
+	int r;
+
+	pthread_mutex_lock(&sw->pool->admin_lock);
+	r = nodes_load(sw->pool->db, &nodes);
+	pthread_mutex_unlock(&sw->pool->admin_lock);
+	n = r ? NULL : choose(&nodes, &count);
+	if (!r)
+		atomic_store(&sw->left, count);
+	if (n) {
+		r = sweep_chosen(sw, &nodes, n);
+		if (r && r != -EINTR && r != -EAGAIN)
+			log_error("pool %s: a deleted node of subvolume %u cannot be taken apart now: %s", pool_name(sw->pool),
+				  n->rec.subvol, strerror(-r));
+		r = r == -EAGAIN || !r ? 1 : r;
+	}
+	nodes_free(&nodes);
+	return r;
 }
 
 /* The lower part of the sequence never comes near its end. */
@@ -457,8 +487,11 @@ void sweeper_stop(struct sweeper *sw)
 
 void sweeper_kick(struct sweeper *sw)
 {
+	unsigned none = 0;
+
 	if (!sw)
 		return;
+	atomic_compare_exchange_strong(&sw->left, &none, 1);
 	pthread_mutex_lock(&sw->lock);
 	sw->kicked = true;
 	pthread_cond_signal(&sw->wake);

@@ -146,8 +146,8 @@ static struct walk_input *walk_input_new(struct op *op, enum db_cf cf, const uin
 		return NULL;
 	memcpy(w->key, key, key_len);
 	w->nodes = (uint32_t *)((char *)w + nodes_at);
-	w->nodes_count = sv->ancestor_count - 1; /* the own one was asked */
-	memcpy(w->nodes, sv->ancestors + 1, w->nodes_count * sizeof(uint32_t));
+	w->nodes_count = sv->ancestor_count - !sv->read_only; /* the own one was asked */
+	memcpy(w->nodes, sv->ancestors + !sv->read_only, w->nodes_count * sizeof(uint32_t));
 	w->in.kind = OP_INPUT_WALK;
 	w->in.cf = cf;
 	w->in.key = w->key;
@@ -209,8 +209,9 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 	if (!from)
 		from = &unused;
 	*from = sv->node;
-	r = op_get(op, cf, key, key_len, out); /* the own node is the nearest */
-	if (r == -ENOENT && version_may_inherit(sv, key))
+	/* Of a live node nothing is moved behind the reactor's back, and its own version is the nearest. */
+	r = sv->read_only && sv->ancestor_count > 1 ? -ENOENT : op_get(op, cf, key, key_len, out);
+	if (r == -ENOENT && (sv->read_only ? sv->ancestor_count > 1 : version_may_inherit(sv, key)))
 		return get_walk(op, cf, key, key_len, out, from);
 	return seen(r, cf, out);
 }
