@@ -414,6 +414,22 @@ void lookup_forget_all(struct subvol *sv)
 	reaper_take_all(sv);
 }
 
+/*
+ * Of two numbers that the reactor may change between the looks at them: of a moment when it did not, as far as one can tell, and
+ * never below 0.
+ */
+static uint64_t visible_blocks(const struct subvol *sv)
+{
+	int64_t used, held, again = atomic_load(&sv->used_blocks);
+
+	do {
+		used = again;
+		held = atomic_load(&sv->held_blocks);
+		again = atomic_load(&sv->used_blocks);
+	} while (used != again);
+	return held < used ? (uint64_t)(used - held) : 0;
+}
+
 void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 {
 	struct throttle_stats throttled;
@@ -422,7 +438,7 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 #define READ(field) atomic_load_explicit(&sv->field, memory_order_relaxed)
 	*out = (struct subvol_stats){
 		.size_blocks = READ(limit_blocks),
-		.used_blocks = (uint64_t)(READ(used_blocks) - READ(held_blocks)),
+		.used_blocks = visible_blocks(sv),
 		.inodes_max = READ(limit_inodes),
 		.used_inodes = (uint64_t)READ(used_inodes),
 		.reads = READ(stats.reads),

@@ -192,6 +192,21 @@ START_TEST(limits_are_exact)
 }
 END_TEST
 
+/* As another thread may see two counters of which the reactor changes one first. */
+START_TEST(use_is_never_below_0)
+{
+	const int64_t used = atomic_load(&fx.sv->used_blocks);
+	struct subvol_stats st;
+
+	atomic_store(&fx.sv->held_blocks, used + 5);
+	subvol_stats(fx.sv, &st);
+	atomic_store(&fx.sv->held_blocks, 0);
+	ck_assert_uint_eq(st.used_blocks, 0);
+	subvol_stats(fx.sv, &st);
+	ck_assert_uint_eq(st.used_blocks, (uint64_t)used);
+}
+END_TEST
+
 START_TEST(thin_ones_share)
 {
 	const struct subvol_options opts = { .size_bytes = 40 * MIB, .thin = true };
@@ -542,6 +557,7 @@ int main(void)
 	tcase_add_test(tcase, root_is_an_inode_of_the_tenant);
 	tcase_add_test(tcase, claims_are_exact);
 	tcase_add_test(tcase, limits_are_exact);
+	tcase_add_test(tcase, use_is_never_below_0);
 	tcase_add_test(tcase, thin_ones_share);
 	tcase_add_test(tcase, deleted_space_comes_back);
 	tcase_add_test(tcase, pool_refusals);
