@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "meta/check_internal.h"
+#include "meta/lineage.h"
 
 int check_view_init(struct check *c, struct check_node *node, struct check_view *view)
 {
@@ -43,24 +44,6 @@ void check_view_free(struct check_view *view)
 	free(view->inodes.v);
 }
 
-static bool in_chain(const struct check_view *view, uint32_t node)
-{
-	unsigned low = 0, high = view->nchain;
-
-	/* Descending. */
-	while (low < high) {
-		const unsigned mid = (low + high) / 2;
-
-		if (view->chain[mid] == node)
-			return true;
-		if (view->chain[mid] > node)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return false;
-}
-
 struct versions {
 	struct check_view *view;
 	check_view_fn fn;
@@ -80,7 +63,7 @@ static int version_step(void *arg, const void *key, size_t key_len, const void *
 	node = ~get_be32((const uint8_t *)key + key_len - 4);
 	if (key_len - 4 == v->last_len && !memcmp(key, v->last, v->last_len))
 		return 0;
-	if (!in_chain(v->view, node))
+	if (!lineage_has(v->view->chain, v->view->nchain, node))
 		return 0;
 	v->last_len = key_len - 4;
 	memcpy(v->last, key, v->last_len);

@@ -23,6 +23,7 @@ enum db_cf { DB_NS, DB_MAP, DB_SPACE, DB_SYS, DB_CF_COUNT };
 enum db_flags {
 	DB_CACHED_ONLY = 1u << 0, /* reads: memory only, never a device read; -EAGAIN instead */
 	DB_NO_SLOWDOWN = 1u << 1, /* writes: -EAGAIN instead of waiting for a flush or compaction */
+	DB_PASSING = 1u << 2,     /* iterators: what is read once is not kept in the block cache, where others need the room */
 };
 
 struct db_options {
@@ -161,6 +162,17 @@ int db_verify_tables(struct db *db, db_verified_fn fn, void *arg);
 /* Compact every column family completely and wait. For tests and measurements. */
 int db_compact(struct db *db);
 
+/* ---- Moments: what the database has now, for iterators over all column families ---- */
+
+struct db_snapshot;
+
+/*
+ * Old versions of what is changed meanwhile stay on the devices until it is freed: for minutes, not for days. NULL when there is no
+ * memory. Freed before db_close(), after its iterators; NULL is fine.
+ */
+struct db_snapshot *db_snapshot_new(struct db *db);
+void db_snapshot_free(struct db *db, struct db_snapshot *snapshot);
+
 /* ---- Iterators: a consistent view of one column family as of their creation ---- */
 
 /*
@@ -169,6 +181,9 @@ int db_compact(struct db *db);
  */
 struct db_iter *db_iter_new(struct db *db, enum db_cf cf, const void *lower, size_t lower_len,
 			    const void *upper, size_t upper_len, unsigned flags);
+/* The same as of a moment; at NULL: as of now. */
+struct db_iter *db_iter_new_at(struct db *db, const struct db_snapshot *at, enum db_cf cf, const void *lower, size_t lower_len,
+			       const void *upper, size_t upper_len, unsigned flags);
 void db_iter_free(struct db_iter *iter); /* NULL is fine */
 static inline void db_iter_cleanup(struct db_iter **iter)
 {

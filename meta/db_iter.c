@@ -26,8 +26,25 @@ static int bound_copy(char **to, const void *bound, size_t len)
 	return 0;
 }
 
-struct db_iter *db_iter_new(struct db *db, enum db_cf cf, const void *lower, size_t lower_len,
-			    const void *upper, size_t upper_len, unsigned flags)
+struct db_snapshot *db_snapshot_new(struct db *db)
+{
+	return (struct db_snapshot *)rocksdb_create_snapshot(db->rocks);
+}
+
+void db_snapshot_free(struct db *db, struct db_snapshot *snapshot)
+{
+	if (snapshot)
+		rocksdb_release_snapshot(db->rocks, (const rocksdb_snapshot_t *)snapshot);
+}
+
+struct db_iter *db_iter_new(struct db *db, enum db_cf cf, const void *lower, size_t lower_len, const void *upper,
+			    size_t upper_len, unsigned flags)
+{
+	return db_iter_new_at(db, NULL, cf, lower, lower_len, upper, upper_len, flags);
+}
+
+struct db_iter *db_iter_new_at(struct db *db, const struct db_snapshot *at, enum db_cf cf, const void *lower, size_t lower_len,
+			       const void *upper, size_t upper_len, unsigned flags)
 {
 	struct db_iter *iter = calloc(1, sizeof(*iter));
 
@@ -38,6 +55,9 @@ struct db_iter *db_iter_new(struct db *db, enum db_cf cf, const void *lower, siz
 	}
 	iter->options = rocksdb_readoptions_create();
 	rocksdb_readoptions_set_read_tier(iter->options, flags & DB_CACHED_ONLY ? 1 : 0);
+	rocksdb_readoptions_set_fill_cache(iter->options, !(flags & DB_PASSING));
+	if (at)
+		rocksdb_readoptions_set_snapshot(iter->options, (const rocksdb_snapshot_t *)at);
 	/*
 	 * There are none. With them RocksDB 7.8 puts a mark between the tables of a level, and what keeps the table behind it from being
 	 * read (not in memory, a device's error) is forgotten: the rest of the level would seem not to be there.

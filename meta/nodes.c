@@ -36,7 +36,12 @@ static int add(void *arg, const struct sys_key *key, const void *value, size_t l
 
 int nodes_load(struct db *db, struct nodes *out)
 {
-	int r = sysrec_each(db, REC_NODE, add, out);
+	return nodes_load_at(db, NULL, out);
+}
+
+int nodes_load_at(struct db *db, const struct db_snapshot *at, struct nodes *out)
+{
+	int r = sysrec_each_at(db, at, REC_NODE, add, out);
 
 	for (size_t i = 0; !r && i < out->count; i++) {
 		struct node_entry *parent = nodes_find(out, out->v[i].tree, out->v[i].rec.parent);

@@ -27,6 +27,7 @@ struct nodes {
 
 /* *out is empty at first, and to be freed in any case. 0, -EBADMSG, -ENOMEM, -EIO. */
 int nodes_load(struct db *db, struct nodes *out);
+int nodes_load_at(struct db *db, const struct db_snapshot *at, struct nodes *out);
 void nodes_free(struct nodes *nodes);
 
 /* NULL when there is none. */

@@ -88,8 +88,13 @@ int sysrec_counters(struct db *db, uint32_t tree, uint32_t node, struct counters
 
 int sysrec_each(struct db *db, uint8_t type, sysrec_fn fn, void *arg)
 {
+	return sysrec_each_at(db, NULL, type, fn, arg);
+}
+
+int sysrec_each_at(struct db *db, const struct db_snapshot *at, uint8_t type, sysrec_fn fn, void *arg)
+{
 	const uint8_t from[1] = { type }, to[1] = { (uint8_t)(type + 1) };
-	cleanup_db_iter struct db_iter *iter = db_iter_new(db, DB_SYS, from, 1, to, 1, 0);
+	cleanup_db_iter struct db_iter *iter = db_iter_new_at(db, at, DB_SYS, from, 1, to, 1, 0);
 
 	if (!iter)
 		return -ENOMEM;

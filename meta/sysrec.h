@@ -19,6 +19,8 @@ int sysrec_counters(struct db *db, uint32_t tree, uint32_t node, struct counters
 /* fn for each record of this type, in the order of keys, until it returns non-zero, which is returned. */
 typedef int (*sysrec_fn)(void *arg, const struct sys_key *key, const void *value, size_t len);
 int sysrec_each(struct db *db, uint8_t type, sysrec_fn fn, void *arg);
+/* The same as of a moment. */
+int sysrec_each_at(struct db *db, const struct db_snapshot *at, uint8_t type, sysrec_fn fn, void *arg);
 
 /* Puts into a batch. */
 void sysrec_put_pool(struct db *db, struct db_batch *batch, const struct pool_rec *rec);

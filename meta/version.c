@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "meta/gather.h"
+#include "meta/lineage.h"
 #include "meta/op_internal.h"
 #include "meta/subvol_internal.h"
 #include "meta/version.h"
@@ -30,29 +31,6 @@ static uint32_t node_of_key(const uint8_t *key, size_t len)
 static void set_node(uint8_t *key, size_t len, uint32_t node)
 {
 	put_be32(key + len - NODE_BYTES, ~node);
-}
-
-/* Index of the first of the nodes, which fall, that is not above `node`; count if none. */
-static unsigned ancestor_at_most(const uint32_t *nodes, unsigned count, uint32_t node)
-{
-	unsigned low = 0, high = count;
-
-	while (low < high) {
-		unsigned mid = (low + high) / 2;
-
-		if (nodes[mid] > node)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low;
-}
-
-static bool is_ancestor(const uint32_t *nodes, unsigned count, uint32_t node)
-{
-	unsigned i = ancestor_at_most(nodes, count, node);
-
-	return i < count && nodes[i] == node;
 }
 
 /* ---- one record ---- */
@@ -105,7 +83,7 @@ static int walk(struct db *db, enum db_cf cf, const uint8_t *key, size_t key_len
 				break;
 			db_iter_next(iter); /* a longer key between ours is another record's */
 		} while (true);
-		i = ancestor_at_most(nodes, count, node_of_key(found, len));
+		i = lineage_at_most(nodes, count, node_of_key(found, len));
 		if (i < count && nodes[i] == node_of_key(found, len)) {
 			const void *v = db_iter_value(iter, value_len);
 
@@ -299,7 +277,7 @@ static int range_each(const struct range *rg, const uint8_t *start, size_t start
 			return -EIO;
 		if (len - NODE_BYTES == done->len && !memcmp(key, done->key, done->len))
 			continue; /* older versions of what was seen */
-		if (!is_ancestor(rg->nodes, rg->nodes_count, node_of_key(key, len)))
+		if (!lineage_has(rg->nodes, rg->nodes_count, node_of_key(key, len)))
 			continue;
 		done->len = len - NODE_BYTES;
 		memcpy(done->key, key, done->len);
