@@ -75,6 +75,14 @@ uint64_t bucket_wait_ns(struct bucket *b, uint64_t rate, uint64_t place, uint64_
 	return missing < UINT64_MAX ? (uint64_t)missing : UINT64_MAX;
 }
 
+void bucket_lift(struct bucket *b)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&b->lock);
+
+	b->rate = 0;
+	b->rest = 0;
+}
+
 void bucket_cancel(struct bucket *b, uint64_t n)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&b->lock);

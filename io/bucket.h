@@ -19,7 +19,7 @@
  */
 struct bucket {
 	pthread_mutex_t lock;
-	uint64_t rate;             /* of the last call; 0: there was none yet */
+	uint64_t rate;             /* of the last call; 0: there was none yet, or it was lifted */
 	uint64_t issued, reserved; /* units, since it was made */
 	uint64_t rest;             /* of a unit, in 10^-9: what was issued is exact over any number of calls */
 	uint64_t at_ns;            /* issued is of this moment */
@@ -35,5 +35,8 @@ uint64_t bucket_wait_ns(struct bucket *b, uint64_t rate, uint64_t place, uint64_
 
 /* n units were reserved and are not going to be used: others are due sooner. */
 void bucket_cancel(struct bucket *b, uint64_t n);
+
+/* There is no limit any more: debts are forgiven. */
+void bucket_lift(struct bucket *b);
 
 #endif

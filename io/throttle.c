@@ -31,12 +31,19 @@ void throttle_init(struct throttle *t)
 	}
 }
 
+static void set_rate(_Atomic uint64_t *rate, struct bucket *b, uint64_t value)
+{
+	set(rate, value);
+	if (!value)
+		bucket_lift(b);
+}
+
 void throttle_set(struct throttle *t, const struct rates *rates)
 {
-	set(&t->ops_rate[THROTTLE_READ], rates->read_iops);
-	set(&t->ops_rate[THROTTLE_WRITE], rates->write_iops);
-	set(&t->bytes_rate[THROTTLE_READ], rates->read_bytes_per_s);
-	set(&t->bytes_rate[THROTTLE_WRITE], rates->write_bytes_per_s);
+	set_rate(&t->ops_rate[THROTTLE_READ], &t->ops[THROTTLE_READ], rates->read_iops);
+	set_rate(&t->ops_rate[THROTTLE_WRITE], &t->ops[THROTTLE_WRITE], rates->write_iops);
+	set_rate(&t->bytes_rate[THROTTLE_READ], &t->bytes[THROTTLE_READ], rates->read_bytes_per_s);
+	set_rate(&t->bytes_rate[THROTTLE_WRITE], &t->bytes[THROTTLE_WRITE], rates->write_bytes_per_s);
 }
 
 void throttle_get(struct throttle *t, struct rates *out)

@@ -280,6 +280,11 @@ START_TEST(a_limit_taken_away_holds_nobody)
 	ck_assert_uint_eq(throttles_wait_ns(&both, &c, T0), SEC);
 	throttle_set(&subvolume, &(struct rates){ 0 });
 	ck_assert_uint_eq(throttles_wait_ns(&both, &c, T0), 0);
+	/* Nor does it when it comes back. */
+	throttle_set(&subvolume, &(struct rates){ .write_iops = 1, .write_bytes_per_s = 1 });
+	ck_assert_uint_eq(throttles_wait_ns(&both, &c, T0), 0);
+	ck_assert_uint_eq(claim(&both, THROTTLE_WRITE, 5), 0);
+	ck_assert_uint_eq(claim(&both, THROTTLE_WRITE, 1), 5 * SEC);
 }
 END_TEST
 
