@@ -23,6 +23,7 @@
 #include "io/log.h"
 
 #define GROUPS_FIRST 64 /* room for as many at the first try */
+#define THREADS_IDLE_MAX 4u
 
 struct connection {
 	struct control *control;
@@ -32,6 +33,7 @@ struct connection {
 	char *line;             /* CONTROL_LINE_MAX + 1 */
 	size_t len;
 	struct connection *prev, *next;
+	struct connection *queued; /* behind it in control->queue */
 };
 
 struct control {
@@ -43,6 +45,10 @@ struct control {
 	struct connection *connections; /* lock */
 	unsigned count;                 /* lock */
 	bool stopping;                  /* lock */
+	unsigned threads;               /* lock: of connections */
+	unsigned idle;                  /* lock: of these, who wait and have not been given one */
+	struct connection *queue;       /* lock: given to them */
+	pthread_cond_t given;
 };
 
 json_t *control_refuse(int err, const char *fmt, ...)
@@ -340,16 +346,67 @@ static void leave(struct connection *c)
 	pthread_cond_signal(&control->empty);
 }
 
-static void *connection_main(void *arg)
+static void serve(struct connection *c)
 {
-	struct connection *c = arg;
-
-	pthread_setname_np(pthread_self(), "control-client");
 	converse(c);
 	end_stream(&c->peer);
 	c->control->options.gone(c->control->options.arg, &c->peer);
 	leave(c);
+}
+
+/* The next one for a thread that has served one, or NULL: it is to end. */
+static struct connection *next_connection(struct control *control)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+	struct connection *c;
+
+	if (control->idle == THREADS_IDLE_MAX)
+		return NULL;
+	control->idle++;
+	while (!control->queue && !control->stopping)
+		pthread_cond_wait(&control->given, &control->lock);
+	c = control->queue;
+	if (c)
+		control->queue = c->queued;
+	else
+		control->idle--;
+	return c;
+}
+
+/*
+ * Threads are used again, and not only because that is cheaper: RocksDB takes the heights of its skip lists from a generator
+ * of the thread that inserts, and one that is new begins with the same numbers as the last one did. A memtable that new threads filled,
+ * a few records each, is a list that is searched from its start.
+ */
+static void *connection_main(void *arg)
+{
+	struct connection *c = arg;
+	struct control *control = c->control;
+
+	pthread_setname_np(pthread_self(), "control-client");
+	while (c) {
+		serve(c);
+		c = next_connection(control);
+	}
+	pthread_mutex_lock(&control->lock);
+	control->threads--;
+	pthread_cond_signal(&control->empty);
+	pthread_mutex_unlock(&control->lock);
 	return NULL;
+}
+
+static bool give_to_idle(struct connection *c)
+{
+	struct control *control = c->control;
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+
+	if (!control->idle)
+		return false;
+	control->idle--;
+	c->queued = control->queue;
+	control->queue = c;
+	pthread_cond_signal(&control->given);
+	return true;
 }
 
 /* Whether the places of those who are no administrators are taken, or this user's of them. The lock is held. */
@@ -379,16 +436,29 @@ static int enter(struct control *control, struct connection *c)
 	return 0;
 }
 
+static void count_threads(struct control *control, int by)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
+
+	control->threads += (unsigned)by;
+}
+
 static int start_thread(struct connection *c)
 {
+	struct control *control = c->control;
 	pthread_attr_t attr;
 	pthread_t thread;
 	int err;
 
+	if (give_to_idle(c))
+		return 0;
+	count_threads(control, 1);
 	pthread_attr_init(&attr);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	err = pthread_create(&thread, &attr, connection_main, c);
 	pthread_attr_destroy(&attr);
+	if (err)
+		count_threads(control, -1);
 	return -err;
 }
 
@@ -469,6 +539,7 @@ int control_start(const struct control_options *options, struct control **out)
 	c->options = *options;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->empty, NULL);
+	pthread_cond_init(&c->given, NULL);
 	/* A client that is gone between poll and accept must not make us wait. */
 	fcntl(options->listen_fd, F_SETFL, fcntl(options->listen_fd, F_GETFL) | O_NONBLOCK);
 	c->wake = eventfd(0, EFD_CLOEXEC);
@@ -498,11 +569,13 @@ void control_stop(struct control *control)
 		if (c->fd >= 0)
 			shutdown(c->fd, SHUT_RD);
 	}
-	while (control->count > 0)
+	pthread_cond_broadcast(&control->given);
+	while (control->count > 0 || control->threads > 0)
 		pthread_cond_wait(&control->empty, &control->lock);
 	pthread_mutex_unlock(&control->lock);
 	close(control->wake);
 	pthread_cond_destroy(&control->empty);
+	pthread_cond_destroy(&control->given);
 	pthread_mutex_destroy(&control->lock);
 	free(control);
 }

@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -1059,6 +1060,53 @@ START_TEST(administers_tenants)
 }
 END_TEST
 
+/* Add the numbers of the threads that serve connections, or wait for one, to those that were seen. */
+static unsigned serving_threads(int *seen, unsigned n, unsigned most)
+{
+	char path[64], name[32];
+	struct dirent *e;
+	DIR *tasks;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pool_number("worker_pid"));
+	tasks = opendir(path);
+	ck_assert_ptr_nonnull(tasks);
+	while ((e = readdir(tasks))) {
+		const int tid = atoi(e->d_name);
+		unsigned i = 0;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%d/comm", tid);
+		f = tid ? fopen(path, "r") : NULL;
+		if (!f)
+			continue;
+		if (fgets(name, sizeof(name), f) && !strcmp(name, "control-client\n")) {
+			while (i < n && seen[i] != tid)
+				i++;
+			ck_assert_uint_lt(i, most);
+			seen[i] = tid;
+			n = i == n ? n + 1 : n;
+		}
+		fclose(f);
+	}
+	closedir(tasks);
+	return n;
+}
+
+/* A new one for each would fill RocksDB's memtables badly (fs/control.c). One whose end is not yet seen keeps its thread. */
+START_TEST(threads_serve_one_connection_after_the_other)
+{
+	int seen[8];
+	unsigned n = 0;
+
+	start_daemon();
+	for (int i = 0; i < 50; i++) {
+		connect_client();
+		n = serving_threads(seen, n, 8);
+	}
+	ck_assert_uint_gt(n, 0);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -1073,6 +1121,7 @@ int main(void)
 		limits_connections, strangers_get_a_refusal, owners_have_what_is_theirs,
 		keeps_connections_for_others, takes_no_descriptor_that_is_mounted,
 		takes_only_descriptors_of_fuse, administers_tenants,
+		threads_serve_one_connection_after_the_other,
 	};
 	Suite *suite = suite_create("daemon");
 	TCase *tcase = tcase_create("daemon");
