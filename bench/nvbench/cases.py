@@ -28,6 +28,7 @@ class Case:
     rounds = None       # as many as the run has
     quick = True        # part of --quick
     inodes = None       # that a side must be made with, when its own choice may not do
+    share = 0.8         # of the pool, for the side's subvolume
 
     def __init__(self, context):
         self.context = context
@@ -47,10 +48,14 @@ class Case:
 FIO = ['--output-format=json', '--group_reporting', '--randrepeat=0', '--norandommap', '--thread', '--name=j']
 
 
-def fio(side, *arguments, files='data.$jobnum', timeout=120):
-    out = host.run([host.find('fio'), *FIO, f'--directory={side.mnt}', f'--filename_format={files}', *arguments],
+def fio_in(directory, *arguments, files='data.$jobnum', timeout=120):
+    out = host.run([host.find('fio'), *FIO, f'--directory={directory}', f'--filename_format={files}', *arguments],
                    timeout=timeout)
     return json.loads(out[out.index('{'):])['jobs'][0]
+
+
+def fio(side, *arguments, **options):
+    return fio_in(side.mnt, *arguments, **options)
 
 
 def lay_out(side, files, mib):

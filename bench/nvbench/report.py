@@ -3,7 +3,7 @@
 
 import statistics
 
-# (figures, storages, compared with, at least). Resident memory: (figures, None, None, at most MiB).
+# (figures, storages, compared with, at least).
 REQUIRED = [
     (['randread 4k qd32 x1', 'randread 4k qd32 x2', 'randwrite 4k qd32 x1', 'randwrite 4k qd32 x2'], ['memory'], 'xfs', 0.8),
     (['randread 4k qd32 x1', 'randread 4k qd32 x2', 'randwrite 4k qd32 x1', 'randwrite 4k qd32 x2'], ['disk'], 'xfs', 0.7),
@@ -15,6 +15,18 @@ REQUIRED = [
 ]
 GROWTH = ('create at 2M files', 'create at 100k files', 0.8)
 MEMORY = [('resident idle', 64), ('resident after 2M creates', 512)]
+# Of nvfs alone: (figure, at most, unit), and (figure, compared with this one, at least).
+AT_MOST = [
+    ('create + mount: median ms', 50, 'ms'),
+    ('create + mount: slowest ms', 50, 'ms'),
+    ('each mounted, idle: KiB', 2048, 'KiB'),
+    ('each mounted, used: KiB', 2048, 'KiB'),
+    *((f'{what} of {files} files: ms', 10, 'ms') for what in ('snapshot', 'clone') for files in ('no', '2M')),
+]
+BESIDE = [
+    *((f'rand{rw} 4k: {name}', f'rand{rw} 4k: plain', 0.9) for rw in ('read', 'write') for name in ('origin', 'clone')),
+    ('random 4k: beside a sweep', 'random 4k: alone', 0.8),
+]
 # A row below this part of its number is far off, not only below.
 FLOOR = 0.75
 
@@ -68,10 +80,31 @@ def required_rows(results):
     rows.append({'row': late, 'value': value, 'unit': 'of its rate at 100k', 'needed': f'>= {needed}',
                  'verdict': verdict(value, needed)})
     for figure, most in MEMORY:
-        values = [v for (_, f, side), vs in results.samples.items() if f == figure and side == 'nvfs' for v in vs]
-        value = max(values) if values else None
+        value = worst(results, figure)
         rows.append({'row': f'nvfsd {figure}', 'value': value, 'unit': 'MiB', 'needed': f'<= {most}',
                      'verdict': verdict(value, most, at_most=True)})
+    return rows + rows_of_subvolumes(results)
+
+
+def worst(results, figure):
+    values = [v for (_, f, side), vs in results.samples.items() if f == figure and side == 'nvfs' for v in vs]
+    return max(values) if values else None
+
+
+def rows_of_subvolumes(results):
+    rows = []
+    for figure, most, unit in AT_MOST:
+        value = worst(results, figure)
+        rows.append({'row': figure, 'value': value, 'unit': unit, 'needed': f'<= {most}',
+                     'verdict': verdict(value, most, at_most=True)})
+    for figure, other, needed in BESIDE:
+        storages = dict.fromkeys(s for s, f in results.order if f == figure) or {None: None}
+        for storage in storages:
+            a, b = results.median(storage, figure, 'nvfs'), results.median(storage, other, 'nvfs')
+            value = a / b if a and b else None
+            rows.append({'row': f'{storage}: {figure}' if storage else figure, 'value': value,
+                         'unit': 'of ' + other.rsplit(' ', 1)[1], 'needed': f'>= {needed}',
+                         'verdict': verdict(value, needed)})
     return rows
 
 
@@ -112,7 +145,7 @@ def required_lines(rows):
     """A line for each that was measured, and how many were not."""
     missing = sum(r['value'] is None for r in rows)
     rows = [r for r in rows if r['value'] is not None]
-    cells = [[r['verdict'], r['row'], ratio_text(r['value']) if r['unit'] != 'MiB' else number(r['value']),
+    cells = [[r['verdict'], r['row'], ratio_text(r['value']) if r['unit'].startswith('of ') else number(r['value']),
               r['unit'], r['needed']] for r in rows]
     widths = [max(len(c[i]) for c in cells) for i in range(5)] if cells else []
     for c in cells:

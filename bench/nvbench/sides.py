@@ -20,6 +20,7 @@ class Side:
     keeps_data = True
     slow = False        # gets less of the same work
     inodes = None       # how many a case needs, when that is more than usual
+    share = 0.8         # of its space that is for .mnt
 
     def __init__(self, context):
         self.context = context
@@ -109,13 +110,27 @@ class Nvfs(Side):
         host.run([self.program('mkfs.nvfs'), '--quiet', '--force', '--name', self.pool, *inodes, store.path],
                  timeout=120)
         self._serve(store)
-        size = json.loads(host.run([self.program('nvfs'), 'pool', 'show', self.pool, '--json']))
-        claim = int(size['free_bytes'] * 0.8) >> 20
-        host.run([self.program('nvfs'), 'subvolume', 'create', f'{self.pool}:work',
-                  '--size', f'{claim}M', *inodes])
+        size = json.loads(self.nvfs('pool', 'show', self.pool, '--json'))
+        claim = int(size['free_bytes'] * self.share) >> 20
+        self.create('work', '--size', f'{claim}M', *inodes)
+        self.mount('work', self.mnt)
+
+    def nvfs(self, *arguments):
+        return host.run([self.program('nvfs'), *arguments])
+
+    def create(self, name, *options):
+        self.nvfs('subvolume', 'create', f'{self.pool}:{name}', *options)
+
+    def directory(self, name):
+        return os.path.join(self.context.work, 'mnt-of', name)
+
+    def mount(self, name, directory=None):
+        """Until stop()."""
+        directory = directory or self.directory(name)
+        os.makedirs(directory, exist_ok=True)
         options = ['-o', self.options] if self.options else []
-        host.run([self.program('mount.nvfs'), *options, f'{self.pool}:work', self.mnt])
-        self.undo.callback(host.unmount, self.mnt, [self.program('umount.fuse.nvfs')])
+        host.run([self.program('mount.nvfs'), *options, f'{self.pool}:{name}', directory])
+        self.undo.callback(host.unmount, directory, [self.program('umount.fuse.nvfs')])
 
     def _serve(self, store):
         log = open(os.path.join(self.context.work, 'nvfsd.log'), 'a', encoding='utf-8')
