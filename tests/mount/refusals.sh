@@ -67,6 +67,9 @@ exit_codes_are_those_of_the_manuals() {
 	exits_with 4 nvfs pool start "$WORK/missing.img"
 	exits_with 5 nvfs subvolume create "$POOL:huge" --size 100G
 	exits_with 6 nvfs subvolume delete "$POOL:data" --yes
+	exits_with 7 nvfs subvolume create "$POOL:data" --size 64M
+	# Whoever owns no tenant hears nothing else.
+	exits_with 8 setpriv --reuid 65534 --regid 65534 --clear-groups "$(command -v nvfs)" pool show "$POOL"
 	mkdir -p m
 	exits_with 1 mount.nvfs -o nosuchoption "$POOL:data" m
 	exits_with 32 mount.nvfs "$POOL:nosuch" m
@@ -564,6 +567,9 @@ damaged_data_is_an_io_error() {
 	dd if=rotten/f bs=4096 skip=4 iflag=direct status=none | cmp - <(tail -c +16385 whole)
 	where="pool $rot, subvolume data, inode 2, offset 12288: the checksum does not match on $PWD/rot.img, block $((address + 3))"
 	grep -qF "$where" rot.log || { cat rot.log; return 1; }
+	nvfs events "$rot" --json >out
+	grep -F '"kind":"checksum-error","severity":"error","subvolume":"data"' out | grep -qF '"inode":2,"offset":12288,' ||
+		{ cat out; return 1; }
 	nvfs pool show "$rot" --json | grep -qE '"checksum_errors": [1-9]'
 	nvfs subvolume show "$rot:data" --json | grep -qE '"checksum_errors": [1-9]'
 	# What is written anew is whole again.
