@@ -338,10 +338,11 @@ static void ns_applied(struct sweep *s, struct subvol *sv, const struct sweep_it
 	inode = inode_peek(sv, k.ino);
 	if (!inode)
 		return;
-	if (k.type == REC_INODE && inode->node == s->node)
+	/* What is in memory may name a node that the record was in before it came to this one. */
+	if (k.type == REC_INODE)
 		inode->node = s->child;
 	f = inode->file;
-	if (k.type != REC_SIZE || !f || f->put_node != s->node)
+	if (k.type != REC_SIZE || !f || !f->put_rec)
 		return;
 	f->put_node = s->child;
 	if (f->inline_taken) { /* the copy that was charged will not be made */
