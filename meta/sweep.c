@@ -52,15 +52,9 @@ void sweep_set_cursor(struct sweep *s, enum sweep_family family, uint64_t ino, u
 
 /* ---- the end of a node ---- */
 
-/* Named as long as the subvolume's record is there. */
-static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *what)
+/* One that fails is tried again and again, and said once. */
+static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *name, const char *what)
 {
-	char name[SUBVOL_NAME_MAX + 1] = "";
-	struct subvol_rec rec;
-
-	if (sysrec_subvol(s->pool->db, s->rec.subvol, &rec, name))
-		name[0] = '\0';
-	/* One that fails is tried again and again. */
 	event_add(s->pool->events,
 		  &(struct event_about){ .kind = kind, .severity = EVENT_INFO, .subvolume = name, .limited = true, .limit_key = s->node },
 		  "%s", what);
@@ -357,6 +351,8 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct sweep *s = calloc(1, sizeof(*s));
+	char name[SUBVOL_NAME_MAX + 1] = "";
+	struct subvol_rec rec;
 	int r = batch && s ? 0 : -ENOMEM;
 
 	if (!r) {
@@ -364,11 +360,14 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 		r = make_lists(s, nodes, n);
 	}
 	if (!r) {
-		tell_sweep(s, EVENT_SWEEP_BEGUN, "what was deleted is being taken apart");
+		/* The subvolume's record may go with its last node. */
+		if (sysrec_subvol(s->pool->db, s->rec.subvol, &rec, name))
+			name[0] = '\0';
+		tell_sweep(s, EVENT_SWEEP_BEGUN, name, "what was deleted is being taken apart");
 		r = sweep_node(s);
 	}
 	if (!r)
-		tell_sweep(s, EVENT_SWEEP_ENDED, "what was deleted is gone");
+		tell_sweep(s, EVENT_SWEEP_ENDED, name, "what was deleted is gone");
 	if (s) {
 		free(s->step.bytes);
 		free(s->ancestors);
