@@ -497,6 +497,7 @@ int put_create(struct data *d);
 void put_destroy(struct data *d);
 
 /* Start cycles of dirty files. */
+bool slots_are_scarce(const struct data *d); /* and the subvolume holds some */
 void writeback_kick(struct data *d);   /* as room and time ask for it */
 void writeback_flush(struct data *d, uint64_t moment); /* everything accepted up to then */
 void writeback_progress(struct data *d); /* a cycle has ended, or a file needs none any more: tells who waits */

@@ -2,8 +2,7 @@
 /*
  * The dirty blocks of chunks, and room for them.
  *
- * Fairness under the pool's cap: the last eighth of the slots is only for subvolumes that hold less than
- * a sixteenth of them, so that one writer that fills the cap leaves others room to go on.
+ * Who may take how many of the pool's slots is in room.h.
  *
  * Who waits for room, slots or a charge, holds none: neither slots nor the epoch of what it read, which keeps blocks from
  * being reused. So all slots that are taken are dirty blocks, which write-back frees without the help of any op, and it finds blocks.
@@ -17,6 +16,7 @@
 #include <utlist.h>
 
 #include "meta/data_internal.h"
+#include "meta/room.h"
 
 #define ROOM_RETRY_NS UINT64_C(2000000)
 
@@ -164,7 +164,7 @@ void slots_give_back(struct data *d, const uint32_t *slots, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		dirty_put(data_pool(d)->dirty, slots[i]);
-	atomic_fetch_sub_explicit(&d->sv->dirty_blocks, n, memory_order_relaxed);
+	room_count(d->sv, -(int64_t)n);
 	if (n)
 		op_wake_all(&d->room_waiters);
 }
@@ -181,17 +181,6 @@ static void room_retry(struct reactor *r, struct reactor_timer *t)
 
 	(void)r;
 	op_wake_all(&d->room_waiters);
-}
-
-static bool room_is_there(const struct data *d, unsigned n)
-{
-	const struct dirty *slots = data_pool(d)->dirty;
-	uint32_t all = dirty_slots(slots), left = dirty_free_slots(slots);
-	uint64_t mine = atomic_load_explicit(&d->sv->dirty_blocks, memory_order_relaxed);
-
-	if (left < n)
-		return false;
-	return left - n >= all / 8 || mine + n <= all / 16 || !mine;
 }
 
 static int room_wait(struct op *op)
@@ -234,7 +223,7 @@ int slots_take(struct op *op, unsigned n)
 		return 0;
 	if (n > dirty_slots(data_pool(d)->dirty))
 		return -ENOMEM;
-	if (!room_is_there(d, n - io->nslots)) {
+	if (!room_is_there(d->sv, n - io->nslots)) {
 		room_let_go(io);
 		return room_wait(op);
 	}
@@ -246,7 +235,7 @@ int slots_take(struct op *op, unsigned n)
 			return room_wait(op);
 		}
 		io->slots[io->nslots++] = (uint32_t)slot;
-		atomic_fetch_add_explicit(&d->sv->dirty_blocks, 1, memory_order_relaxed);
+		room_count(d->sv, 1);
 	}
 	return 0;
 }

@@ -38,6 +38,7 @@ struct pool {
 	struct db *db;                  /* thread-safe */
 	struct space *space;            /* thread-safe */
 	struct dirty *dirty;            /* thread-safe: slots of all subvolumes */
+	_Atomic uint32_t dirty_tenants; /* with dirty blocks */
 	struct committer *committer;    /* thread-safe */
 	struct workers *workers;        /* thread-safe */
 	struct epoch_domain *epochs;    /* thread-safe: reads under way; slot = index of the reactor, the last one for others */

@@ -13,6 +13,7 @@
 
 #include "io/log.h"
 #include "meta/data_internal.h"
+#include "meta/room.h"
 
 static int collect(void *arg, uint32_t slot, struct dirty_header *h)
 {
@@ -66,7 +67,7 @@ static int take_block(struct op *op, uint32_t slot, const struct dirty_header *h
 		return r;
 	front_drop(c, bit);
 	front_set(c, h->block % CHUNK_BLOCKS, slot);
-	atomic_fetch_add_explicit(&f->data->sv->dirty_blocks, 1, memory_order_relaxed);
+	room_count(f->data->sv, 1);
 	if (f->size < h->size)
 		f->size = h->size;
 	f->mtime = f->ctime = (struct timespec){ .tv_sec = h->mtime_sec, .tv_nsec = h->mtime_nsec };

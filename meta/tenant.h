@@ -34,6 +34,8 @@ struct pool_tenant {
 	_Atomic uint64_t soft_blocks;         /* as limits */
 	_Atomic uint32_t grace_s;
 	_Atomic int64_t used_blocks, used_inodes;
+	_Atomic uint64_t dirty_blocks;        /* slots that its subvolumes hold; room.c */
+	_Atomic uint32_t dirty_subvols;       /* those that hold any */
 	_Atomic int64_t soft_since_ns;        /* when use passed the soft limit; 0: it is not above */
 	_Atomic bool grace_over;              /* growth was refused for that */
 	_Atomic uint64_t provisioned_blocks;  /* sizes of its subvolumes; these three are written under admin_lock */

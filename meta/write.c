@@ -304,6 +304,8 @@ static ssize_t write_buffered(struct op *op, struct file *f, uint64_t offset, co
 	op->io->end_bytes = p.end;
 	if (f->front_blocks >= EARLY_BLOCKS && !f->cycle && !f->put_waiters.head)
 		cycle_start(f); /* without memory the timer will */
+	else if (slots_are_scarce(f->data))
+		writeback_kick(f->data);
 	return p.keep_any && p.refusal ? p.refusal : (ssize_t)(p.end - offset);
 }
 

@@ -26,7 +26,7 @@
 
 /* ---- Which files ---- */
 
-static bool slots_are_scarce(const struct data *d)
+bool slots_are_scarce(const struct data *d)
 {
 	const struct dirty *slots = data_pool(d)->dirty;
 
