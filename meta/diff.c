@@ -369,7 +369,7 @@ static int on_cut(void *arg, const uint8_t *key, size_t key_len, const struct di
 	int r = ns_key_parse(key, key_len, &k);
 
 	if (!r)
-		r = diff_grow((void **)&d->cuts, d->ncuts, &d->cuts_room, sizeof(*d->cuts));
+		r = array_grow((void **)&d->cuts, d->ncuts, &d->cuts_room, sizeof(*d->cuts));
 	if (!r)
 		d->cuts[d->ncuts] = (struct cut_seen){ .ino = k.ino, .sequence = k.sequence };
 	for (unsigned v = 0; v < VIEWS && !r; v++) {

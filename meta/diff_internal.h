@@ -4,6 +4,7 @@
 #define NVFS_META_DIFF_INTERNAL_H
 
 #include "meta/diff.h"
+#include "meta/grow.h"
 #include "meta/moment.h"
 
 /* The two views: from, to. As bits: DIFF_IN(FROM). */
@@ -54,9 +55,6 @@ struct diff_inode *diff_inode_find(const struct diff_table *t, uint64_t ino);
 struct diff_inode *diff_inode_get(struct diff_table *t, uint64_t ino);
 int diff_name_add(struct diff_table *t, uint64_t ino, uint64_t dir, const char *name, size_t len, unsigned in);
 void diff_table_free(struct diff_table *t);
-
-/* Room for one more of `size` bytes. 0 or -ENOMEM. */
-int diff_grow(void **v, size_t count, size_t *room, size_t size);
 
 /* ---- diff_scan.c ---- */
 

@@ -67,7 +67,7 @@ static const char *bytes_of(const struct diff_table *t, uint32_t name)
 static int path_room(struct path *p, size_t len)
 {
 	while (len > p->room)
-		if (diff_grow((void **)&p->s, p->room, &p->room, 1))
+		if (array_grow((void **)&p->s, p->room, &p->room, 1))
 			return -ENOMEM;
 	return 0;
 }
@@ -111,7 +111,7 @@ static void merge_names(struct diff_table *t)
 
 static int add_item(struct telling *w, const struct item *item)
 {
-	if (w->count == NONE - 1 || diff_grow((void **)&w->items, w->count, &w->room, sizeof(*w->items)))
+	if (w->count == NONE - 1 || array_grow((void **)&w->items, w->count, &w->room, sizeof(*w->items)))
 		return -ENOMEM;
 	w->items[w->count++] = *item;
 	return 0;
@@ -215,7 +215,7 @@ static int by_place(const void *a, const void *b, void *arg)
 
 static int add_branch(struct walk *w, uint32_t name, uint32_t item)
 {
-	if (diff_grow((void **)&w->branches, w->count, &w->room, sizeof(*w->branches)))
+	if (array_grow((void **)&w->branches, w->count, &w->room, sizeof(*w->branches)))
 		return -ENOMEM;
 	w->branches[w->count++] = (struct branch){ .dir = w->t->names[name].dir, .name = name, .item = item };
 	return 0;
@@ -259,7 +259,7 @@ static int enter(struct walk *w, uint64_t dir, size_t path_len)
 {
 	struct level *l;
 
-	if (diff_grow((void **)&w->levels, w->depth, &w->levels_room, sizeof(*w->levels)))
+	if (array_grow((void **)&w->levels, w->depth, &w->levels_room, sizeof(*w->levels)))
 		return -ENOMEM;
 	l = &w->levels[w->depth++];
 	l->at = first_of(w, dir);

@@ -7,21 +7,6 @@
 
 #include "meta/diff_internal.h"
 
-int diff_grow(void **v, size_t count, size_t *room, size_t size)
-{
-	const size_t more = *room ? *room * 2 : 64;
-	void *p;
-
-	if (count < *room)
-		return 0;
-	p = reallocarray(*v, more, size);
-	if (!p)
-		return -ENOMEM;
-	*v = p;
-	*room = more;
-	return 0;
-}
-
 static size_t slot_of(const struct diff_table *t, uint64_t ino)
 {
 	size_t i = (size_t)(ino * UINT64_C(0x9e3779b97f4a7c15) >> 20) & (t->nslots - 1);
@@ -61,7 +46,7 @@ struct diff_inode *diff_inode_get(struct diff_table *t, uint64_t ino)
 		return there;
 	if ((t->count + 1) * 4 > t->nslots * 3 && more_slots(t))
 		return NULL;
-	if (t->count == UINT32_MAX - 1 || diff_grow((void **)&t->inodes, t->count, &t->room, sizeof(*t->inodes)))
+	if (t->count == UINT32_MAX - 1 || array_grow((void **)&t->inodes, t->count, &t->room, sizeof(*t->inodes)))
 		return NULL;
 	t->inodes[t->count] = (struct diff_inode){ .ino = ino };
 	t->slots[slot_of(t, ino)] = (uint32_t)t->count + 1;
@@ -72,10 +57,10 @@ int diff_name_add(struct diff_table *t, uint64_t ino, uint64_t dir, const char *
 {
 	if (t->nbytes + len > UINT32_MAX || t->nnames == UINT32_MAX - 1)
 		return -ENOMEM;
-	if (diff_grow((void **)&t->names, t->nnames, &t->names_room, sizeof(*t->names)))
+	if (array_grow((void **)&t->names, t->nnames, &t->names_room, sizeof(*t->names)))
 		return -ENOMEM;
 	while (t->nbytes + len > t->bytes_room)
-		if (diff_grow((void **)&t->bytes, t->bytes_room, &t->bytes_room, 1))
+		if (array_grow((void **)&t->bytes, t->bytes_room, &t->bytes_room, 1))
 			return -ENOMEM;
 	memcpy(t->bytes + t->nbytes, name, len);
 	t->names[t->nnames++] = (struct diff_name){ ino, dir, (uint32_t)t->nbytes, (uint8_t)len, (uint8_t)in };

@@ -11,6 +11,7 @@
 #include "meta/moment.h"
 #include "meta/op_internal.h"
 #include "meta/sysrec.h"
+#include "meta/tenant.h"
 
 #define STEPS 512u             /* between looks at the clock */
 #define WORK_NS 20000000u      /* then a pause of a quarter of it */
@@ -81,18 +82,18 @@ static int freeze(struct subvol *sv, bool *frozen, const struct refusal *ref)
 
 static int take_frozen(struct moment *m, const char *const *subvols, unsigned count, const struct refusal *ref)
 {
-	struct subvol *sv = count ? subvol_find_open(m->pool, subvols[0]) : NULL;
+	struct found f = { .open = NULL };
 	bool frozen = false;
-	int r = 0;
+	int r = count ? admin_find(m->pool, subvols[0], &f, ref) : 0;
 
-	if (sv && !sv->read_only)
-		r = freeze(sv, &frozen, ref);
+	if (!r && f.open && !f.open->read_only)
+		r = freeze(f.open, &frozen, ref);
 	if (!r && count > 1)
 		r = take_frozen(m, subvols + 1, count - 1, ref);
 	else if (!r)
 		m->at = db_snapshot_new(m->pool->db);
 	if (frozen)
-		subvol_call(sv, thaw_on_reactor, NULL);
+		subvol_call(f.open, thaw_on_reactor, NULL);
 	return r;
 }
 
@@ -161,7 +162,7 @@ int moment_find(struct moment *m, const struct snapshot_name *name, struct node_
 	*out = s.found;
 	if (r < 0)
 		return admin_failed(ref, r);
-	if (s.found)
+	if (s.found && tenant_is_seen(m->pool, s.found->rec.tenant))
 		return 0;
 	if (name->snapshot)
 		return admin_refuse(ref, -ENOENT, "there is no snapshot %s@%s; nvfs snapshot list %s shows them", name->subvol,
