@@ -258,6 +258,19 @@ static void set_read_ahead(const char *dir, json_int_t kib)
 		fprintf(f, "%lld\n", (long long)kib);
 }
 
+/*
+ * The daemon cannot see the number of the device, by which the kernel is asked to write back what it has of this mount and of no other. One that
+ * does not know the request goes without.
+ */
+static void tell_device(struct client *client, const char *dir)
+{
+	struct stat st;
+
+	if (stat(dir, &st) == 0)
+		client_call(client, json_pack("{s:s, s:i, s:i}", "op", "mounted", "device_major", (int)major(st.st_dev), "device_minor",
+					      (int)minor(st.st_dev)), -1, NULL);
+}
+
 /* What is mounted on: the directory that was opened, or its path where /proc is not mounted. */
 static const char *mount_target(const struct mount_args *a, char *buf, size_t len)
 {
@@ -418,6 +431,7 @@ int main(int argc, char **argv)
 		a.source = json_string_value(json_object_get(reply, "source"));
 	mount_it(&a, a.source, json_string_value(json_object_get(reply, "mount_options")),
 		 json_string_value(json_object_get(reply, "type")), fd);
+	tell_device(client, a.dir);
 	set_read_ahead(a.dir, json_integer_value(json_object_get(reply, "read_ahead_kb")));
 	json_decref(reply);
 	client_close(client);

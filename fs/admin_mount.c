@@ -96,6 +96,21 @@ static json_t *sync_reply(struct admin_context *c, const char *subvolume)
 	return admin_ok(NULL);
 }
 
+/* What only who called mount(2) can see. */
+static json_t *mounted(struct admin_context *c)
+{
+	unsigned dev_major, dev_minor;
+	json_error_t error;
+	const char *op;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:i,s:i!}", "op", &op, "device_major", (int *)&dev_major, "device_minor",
+			   (int *)&dev_minor))
+		return admin_bad_request(&error);
+	if (!c->peer->mount || server_set_device(c->server, c->peer->mount, makedev(dev_major, dev_minor)))
+		return control_refuse(EINVAL, "nothing was mounted over this connection");
+	return admin_ok(NULL);
+}
+
 static json_t *unmount_prepare(struct admin_context *c)
 {
 	json_error_t error;
@@ -128,6 +143,7 @@ static json_t *sync_request(struct admin_context *c)
 
 const struct admin_request admin_mount_requests[] = {
 	{ "mount", mount_subvolume, ADMIN_ONLY },
+	{ "mounted", mounted, ADMIN_ONLY },
 	{ "unmount.prepare", unmount_prepare, ADMIN_ONLY },
 	{ "sync", sync_request, ADMIN_ONLY },
 	{ NULL, NULL, ADMIN_ONLY },

@@ -81,6 +81,31 @@ static int parse_name(const json_t *item, struct snapshot_name *out, json_error_
 	return json_unpack_ex((json_t *)item, error, 0, "{s:s,s:s!}", "subvolume", &out->subvol, "snapshot", &out->snapshot);
 }
 
+/* What the kernel has of a mounted subvolume comes to it first. NULL, or an array with a sentence for what did not. */
+static json_t *write_back(struct server *s, const char *subvolume, json_t *warnings)
+{
+	struct subvol_info info;
+	char why[WHY_MAX];
+
+	server_settle(s, subvolume);
+	/* One that is not theirs is refused later. */
+	if (subvol_info(s->pool, subvolume, &info) || !server_write_back(s, subvolume, why, sizeof(why)))
+		return warnings;
+	if (!warnings)
+		warnings = json_array();
+	json_array_append_new(warnings, admin_text(why, strlen(why)));
+	return warnings;
+}
+
+/* Takes the warnings. */
+static json_t *with_warnings(json_t *reply, json_t *warnings)
+{
+	if (reply && warnings && json_is_true(json_object_get(reply, "ok")))
+		json_object_set(reply, "warnings", warnings);
+	json_decref(warnings);
+	return reply;
+}
+
 static json_t *created(struct admin_context *c, const struct snapshot_name *names, unsigned count)
 {
 	json_t *list = json_array();
@@ -102,6 +127,7 @@ static json_t *create_all(struct admin_context *c, const json_t *list)
 	const unsigned count = (unsigned)json_array_size(list);
 	cleanup_free struct snapshot_name *names = calloc(count, sizeof(*names));
 	char why[WHY_MAX] = "";
+	json_t *warnings = NULL;
 	json_error_t error;
 	int err;
 
@@ -111,9 +137,9 @@ static json_t *create_all(struct admin_context *c, const json_t *list)
 		if (parse_name(json_array_get(list, i), &names[i], &error))
 			return admin_bad_request(&error);
 	for (unsigned i = 0; i < count; i++)
-		server_settle(c->server, names[i].subvol);
+		warnings = write_back(c->server, names[i].subvol, warnings);
 	err = snapshot_create(c->server->pool, names, count, why, sizeof(why));
-	return err ? refused(err, why, "made", &names[0]) : created(c, names, count);
+	return with_warnings(err ? refused(err, why, "made", &names[0]) : created(c, names, count), warnings);
 }
 
 static json_t *create_request(struct admin_context *c)
@@ -299,6 +325,7 @@ static json_t *clone_request(struct admin_context *c)
 	json_int_t size = 0, inodes = 0;
 	char why[WHY_MAX] = "";
 	int thin = 0, reserved = 0, err;
+	json_t *warnings;
 	json_error_t error;
 	const char *op, *name;
 
@@ -311,15 +338,15 @@ static json_t *clone_request(struct admin_context *c)
 	options.inodes_max = (uint64_t)inodes;
 	options.thin = thin;
 	options.reserved = reserved;
-	server_settle(c->server, from.subvol);
+	warnings = from.snapshot ? NULL : write_back(c->server, from.subvol, NULL);
 	err = snapshot_clone(c->server->pool, &from, name, &options, why, sizeof(why));
 	if (err)
-		return admin_refused(err, why, "cloned", from.subvol);
+		return with_warnings(admin_refused(err, why, "cloned", from.subvol), warnings);
 	log_info("%s: subvolume %s was cloned from %s%s%s by user %u", pool_name(c->server->pool), name, from.subvol,
 		 from.snapshot ? "@" : "", from.snapshot ? from.snapshot : "", (unsigned)c->peer->uid);
 	admin_tell(c, EVENT_CLONE_CREATED, name, NULL, "cloned from %s%s%s", from.subvol, from.snapshot ? "@" : "",
 		   from.snapshot ? from.snapshot : "");
-	return admin_subvolume_reply(c->server, name);
+	return with_warnings(admin_subvolume_reply(c->server, name), warnings);
 }
 
 const struct admin_request admin_snapshot_requests[] = {

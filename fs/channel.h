@@ -16,13 +16,17 @@ enum channel_type {
 	CHANNEL_MOUNT = 2,    /* keep this /dev/fuse descriptor; number: the session's; text: subvolume */
 	CHANNEL_UNMOUNT = 3,  /* number: close that descriptor */
 	CHANNEL_STOPPED = 4,  /* number: the last commit's errno; with a descriptor: the client to answer at the very end */
+	CHANNEL_SYNC = 6,     /* syncfs(2) of the mount with this device; number: to be given back */
 	/* To the worker. */
 	CHANNEL_STOP = 5,     /* commit everything, close the pool, exit */
+	CHANNEL_SYNCED = 7,   /* number: of the CHANNEL_SYNC; error: 0 or -errno */
 };
 
 struct channel_msg {
 	uint32_t type;
 	uint32_t number;
+	int32_t error;
+	uint64_t device;
 	char text[520]; /* VOL@SNAP fits */
 };
 

@@ -46,6 +46,7 @@ struct request {
 	struct fuse_req *fuse;           /* libfuse's, when it went through its dispatcher */
 	uint64_t unique;
 	uint64_t arrived_ns;             /* CLOCK_MONOTONIC */
+	uint64_t number;                 /* of the session's requests, in the order of their reading */
 	uint16_t slot;
 	bool taken;                      /* a handler answers it, now or later */
 	void *priv;                      /* the handlers' own memory for a request in execution */

@@ -190,6 +190,8 @@ static void free_all(struct server *s)
 	}
 	for (unsigned i = 0; i < s->device_count; i++)
 		device_close(s->devices[i]);
+	pthread_cond_destroy(&s->synced);
+	pthread_mutex_destroy(&s->sync_lock);
 	pthread_cond_destroy(&s->changed);
 	pthread_mutex_destroy(&s->lock);
 }
@@ -213,6 +215,8 @@ int server_start(struct server *s, const struct poolconf *conf, void *area, int 
 	s->session_ops.ended = on_ended;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
+	pthread_mutex_init(&s->sync_lock, NULL);
+	pthread_cond_init(&s->synced, NULL);
 	err = open_devices(s, retry_busy);
 	if (!err)
 		err = make_reactors(s, area);
@@ -482,6 +486,7 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	snprintf(v->name, sizeof(v->name), "%s", m->subvolume);
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
 	v->read_only = m->read_only || pool_read_only(s->pool) || strchr(m->subvolume, '@');
+	v->writeback = m->writeback;
 	v->ops.relatime = !v->read_only && !m->noatime;
 	v->users = 1; /* ours */
 	link_volume(v);
@@ -666,7 +671,7 @@ static int sync_subvol(struct subvol *sv)
 	return w.result;
 }
 
-static void put_volume(struct volume *v)
+void server_put_volume(struct volume *v)
 {
 	struct server *s = v->server;
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
@@ -691,6 +696,25 @@ static struct volume *get_volume(struct server *s, const char *name, uint32_t af
 	return next;
 }
 
+struct volume *server_get_volume(struct server *s, const char *name)
+{
+	return get_volume(s, name, 0);
+}
+
+int server_set_device(struct server *s, uint32_t number, dev_t device)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
+	struct volume *v;
+
+	DL_FOREACH(s->volumes, v) {
+		if (v->number == number && v->session && !v->ended) {
+			v->device = device;
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
 int server_sync(struct server *s, const char *subvolume)
 {
 	struct volume *v;
@@ -700,8 +724,12 @@ int server_sync(struct server *s, const char *subvolume)
 	server_settle(s, subvolume); /* one that ends is durable when it is gone */
 	while ((v = get_volume(s, subvolume, after))) {
 		after = v->number;
+		/* Whoever wants to be sure calls msync(2). */
+		err = volume_write_back(v);
+		if (err)
+			log_debug("%s: %s: the kernel's page cache: %s", pool_name(s->pool), v->name, strerror(-err));
 		err = sync_subvol(v->ops.sv);
-		put_volume(v);
+		server_put_volume(v);
 		if (err || result == -ENOENT)
 			result = err;
 	}

@@ -47,11 +47,12 @@ struct volume {
 	char name[SNAPSHOT_PATH_MAX + 1]; /* of a subvolume, or VOL@SNAP */
 	char tenant[SUBVOL_NAME_MAX + 1];
 	char target[PATH_MAX];
-	bool read_only;
+	bool read_only, writeback;
 	uint32_t number;
 	struct volume_msg start, abandon, stop;
 	bool ended;                    /* server->lock, as are the following and session */
 	int reason;
+	dev_t device;                  /* of the mount; 0: not told */
 	unsigned users;
 	struct volume *prev, *next, *bucket_next;
 };
@@ -79,6 +80,12 @@ struct server {
 	int close_error;               /* of a volume that was closed for that */
 	pthread_t closer;
 	bool has_closer;
+
+	pthread_mutex_t sync_lock;     /* a leaf */
+	pthread_cond_t synced;
+	struct kernel_sync *syncs;     /* that the supervisor is at */
+	uint32_t next_sync;
+	bool no_more_syncs;
 };
 
 /* Bytes of the shared area for a pool with this configuration; *reactors as they will be. */
@@ -120,6 +127,25 @@ bool server_is_leaving(struct server *s, const char *subvolume);
 
 /* Write back and commit a mounted subvolume: 0, -ENOENT when it is not mounted, or the error. NULL: all of them and the pool. */
 int server_sync(struct server *s, const char *subvolume);
+
+/*
+ * Have the kernel write back what it has dirty in the page cache of a mounted subvolume: what was stored through mmap(2), and with the
+ * write-back cache what was written. Everything that was there at the call has come to the subvolume afterwards, though not to the device. 0, also
+ * when it is not mounted for writing, or -errno and the sentence of a warning in why: what may be missing.
+ */
+int server_write_back(struct server *s, const char *subvolume, char *why, size_t why_len);
+int volume_write_back(struct volume *v); /* one that is held */
+
+/* The device number of the mount with this session's number, from who mounted it: -ENOENT when there is none. */
+int server_set_device(struct server *s, uint32_t number, dev_t device);
+
+/* What the supervisor answered; and that it will not answer any more. */
+void server_synced(struct server *s, uint32_t number, int error);
+void server_sync_no_more(struct server *s);
+
+/* A volume that is mounted, by its name, held until server_put_volume(); NULL: there is none. */
+struct volume *server_get_volume(struct server *s, const char *name);
+void server_put_volume(struct volume *v);
 
 /*
  * No more mounts from now on: 0, or -EBUSY when something is mounted and not force, with their names in why.

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <utlist.h>
 
+#include "fs/drain.h"
 #include "fs/held.h"
 #include "fs/session.h"
 #include "io/log.h"
@@ -50,6 +51,7 @@ struct session {
 	int reason;
 	bool initialised, initialising, abandoned;
 	bool setxattr_ext;
+	unsigned max_background;
 	bool parallel_dio;             /* asked for, and the kernel can do it */
 	struct request *current;
 	struct reactor_source source;
@@ -58,8 +60,9 @@ struct session {
 	uint64_t probe_ns;
 	struct held held;
 	struct reactor_timer held_timer; /* armed while anything waits in held */
-	struct reactor_msg end_msg, resume_msg;
-	bool resuming;
+	struct reactor_msg end_msg, resume_msg, look_msg;
+	bool resuming, looking;
+	struct drains drains;
 	struct latency latency[LATENCY_KINDS];
 	_Atomic uint64_t requests;     /* written by the reactor thread */
 	_Atomic uint64_t late;         /* as requests */
@@ -148,11 +151,29 @@ static ssize_t on_read(int fd, void *buf, size_t len, void *userdata)
 
 static void resume_soon(struct session *s);
 
+/* Read once more, whether anything came or not. */
+static void look_soon(struct session *s)
+{
+	if (s->looking)
+		return;
+	s->looking = true;
+	reactor_defer(s->reactor, &s->look_msg);
+}
+
+static void give_back(struct session *s, struct request *r)
+{
+	const uint64_t number = r->number;
+
+	request_put(s->pool, r);
+	if (s->drains.list && drain_answered(&s->drains, number))
+		look_soon(s);
+}
+
 static void finish(struct request *r)
 {
 	struct session *s = r->session;
 
-	request_put(s->pool, r);
+	give_back(s, r);
 	count(&s->in_flight, -1);
 	if (s->state == ENDING && in_flight(s) == 0)
 		reactor_defer(s->reactor, &s->end_msg);
@@ -327,6 +348,7 @@ static void end(struct session *s, int reason)
 	leave_source(s);
 	reactor_timer_cancel(s->reactor, &s->held_timer);
 	held_drop(&s->held);
+	drain_cancel_all(&s->drains);
 	s->state = ENDING;
 	s->reason = reason;
 	if (in_flight(s) == 0)
@@ -338,8 +360,8 @@ static void on_end(struct reactor *r, struct reactor_msg *msg)
 	struct session *s = (void *)((char *)msg - offsetof(struct session, end_msg));
 
 	(void)r;
-	/* A resume on its way would find the session gone: let it come first. */
-	if (s->resuming) {
+	/* A message on its way would find the session gone: let it come first. */
+	if (s->resuming || s->looking) {
 		reactor_defer(s->reactor, &s->end_msg);
 		return;
 	}
@@ -407,7 +429,7 @@ static void let_killed_go(struct session *s)
 	while ((r = held_killed(&s->held))) {
 		r->session = s;
 		write_reply(r, -EINTR, NULL, 0);
-		request_put(s->pool, r);
+		give_back(s, r);
 	}
 }
 
@@ -464,6 +486,12 @@ static void on_held(struct reactor *reactor, struct reactor_timer *t)
 	arm_held(s);
 }
 
+/* Read and not answered. */
+static uint32_t in_hand(const struct session *s)
+{
+	return in_flight(s) + s->held.count;
+}
+
 /* One request. False when there is none to be had now. */
 static bool receive(struct session *s)
 {
@@ -481,6 +509,7 @@ static bool receive(struct session *s)
 	err = request_get(s->pool, s->fd, s->options.number, &r);
 	switch (err) {
 	case 0:
+		r->number = ++s->drains.read;
 		s->batch_bytes += r->in->len;
 		admit(s, r);
 		return s->state == ACTIVE;
@@ -488,6 +517,8 @@ static bool receive(struct session *s)
 	case -ENOENT: /* the request was interrupted before we got it */
 		return true;
 	case -EAGAIN:
+		if (s->drains.list && in_hand(s) < s->max_background)
+			drain_idle(&s->drains, in_hand(s));
 		return false;
 	case -ENOBUFS:
 		pause_reading(s);
@@ -514,6 +545,31 @@ static bool on_source(struct reactor *r, struct reactor_source *source)
 	return any;
 }
 
+static void on_look(struct reactor *r, struct reactor_msg *msg)
+{
+	struct session *s = (void *)((char *)msg - offsetof(struct session, look_msg));
+
+	s->looking = false;
+	if (s->state == ACTIVE)
+		on_source(r, &s->source);
+}
+
+void session_drain(struct session *s, struct session_drain *d)
+{
+	ASSERT_ON_REACTOR(s->reactor);
+	if (s->state == NEW || s->state >= ENDING) {
+		d->done(d, false);
+		return;
+	}
+	drain_start(&s->drains, d);
+	look_soon(s);
+}
+
+void session_drain_cancel(struct session *s, struct session_drain *d)
+{
+	drain_cancel(&s->drains, d);
+}
+
 /* Not mounted yet? EPERM says so. */
 static void probe_mount(struct session *s)
 {
@@ -537,8 +593,10 @@ static void probe_mount(struct session *s)
 		return;
 	}
 	activate(s);
-	if (!err)
-		dispatch(s, r);
+	if (err)
+		return;
+	r->number = ++s->drains.read;
+	dispatch(s, r);
 }
 
 static void on_probe(struct reactor *r, struct reactor_timer *t)
@@ -592,8 +650,7 @@ static void on_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want = conn->capable & want;
 	conn->max_write = REQUEST_DATA_MAX;
 	conn->max_readahead = REQUEST_DATA_MAX;
-	conn->max_background = s->options.max_background ? s->options.max_background
-							 : MAX_BACKGROUND;
+	conn->max_background = s->max_background;
 	conn->congestion_threshold = conn->max_background - conn->max_background / 4;
 	conn->time_gran = 1;
 }
@@ -638,6 +695,8 @@ int session_create(struct request_pool *pool, int fd, const struct session_ops *
 	held_init(&s->held, pool, &options->throttles);
 	s->held_timer.fn = on_held;
 	s->end_msg.fn = on_end;
+	s->look_msg.fn = on_look;
+	s->max_background = options->max_background ? options->max_background : MAX_BACKGROUND;
 	s->resume_msg.fn = on_resume;
 	err = !s->name				       ? -ENOMEM
 	      : flags < 0			       ? -errno

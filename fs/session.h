@@ -118,6 +118,12 @@ void session_attr_changed(struct session *s, uint64_t ino);
 /* A request without an answer (FORGET) was handled. */
 void session_reply_none(struct request *r);
 
+/* Call d->done() when all that the kernel had queued until now was answered (fs/drain.h). */
+struct session_drain;
+void session_drain(struct session *s, struct session_drain *d);
+/* Of one that is not done: done(false) comes at once. */
+void session_drain_cancel(struct session *s, struct session_drain *d);
+
 /* Whether it was mounted and the kernel's side is gone; the session ends soon, or has. Any thread. */
 bool session_gone(const struct session *s);
 

@@ -30,6 +30,7 @@
 #include "fs/client.h"
 #include "fs/errname.h"
 #include "fs/supervisor.h"
+#include "fs/syncer.h"
 #include "fs/syslog.h"
 #include "io/cleanup.h"
 #include "io/log.h"
@@ -59,6 +60,13 @@ struct kept {
 	struct kept *next;
 };
 
+/* A process that syncs a mount. */
+struct syncing {
+	pid_t pid;
+	uint32_t number; /* 0: the worker that asked is gone */
+	struct syncing *next;
+};
+
 struct supervisor {
 	const struct supervisor_options *options;
 	const char *pool;
@@ -72,6 +80,7 @@ struct supervisor {
 	unsigned deaths;
 	time_t ready_at;
 	struct kept *kept;
+	struct syncing *syncing;
 };
 
 static void notify(const char *state)
@@ -348,6 +357,57 @@ static void on_ready(struct supervisor *s)
 	notify("READY=1");
 }
 
+/* ---- Syncing for the worker ---- */
+
+static void tell_synced(struct supervisor *s, uint32_t number, int error)
+{
+	const struct channel_msg msg = { .type = CHANNEL_SYNCED, .number = number, .error = error };
+
+	if (number && s->channel >= 0)
+		channel_send(s->channel, &msg, -1);
+}
+
+static void start_sync(struct supervisor *s, const struct channel_msg *msg)
+{
+	struct syncing *sync = calloc(1, sizeof(*sync));
+
+	if (!sync) {
+		tell_synced(s, msg->number, -ENOMEM);
+		return;
+	}
+	sync->number = msg->number;
+	sync->pid = syncer_start((dev_t)msg->device);
+	if (sync->pid < 0) {
+		tell_synced(s, msg->number, (int)sync->pid);
+		free(sync);
+		return;
+	}
+	LL_PREPEND(s->syncing, sync);
+}
+
+static void reap_syncing(struct supervisor *s)
+{
+	struct syncing *sync, *next;
+	int status;
+
+	LL_FOREACH_SAFE(s->syncing, sync, next) {
+		if (waitpid(sync->pid, &status, WNOHANG) != sync->pid)
+			continue;
+		LL_DELETE(s->syncing, sync);
+		tell_synced(s, sync->number, syncer_result(status));
+		free(sync);
+	}
+}
+
+/* The worker that asked is gone; the processes end when the mounts are cut off. */
+static void forget_syncing(struct supervisor *s)
+{
+	struct syncing *sync;
+
+	LL_FOREACH(s->syncing, sync)
+		sync->number = 0;
+}
+
 /* False at the end of the channel. */
 static bool hear_worker(struct supervisor *s)
 {
@@ -365,6 +425,9 @@ static bool hear_worker(struct supervisor *s)
 		break;
 	case CHANNEL_UNMOUNT:
 		drop(s, msg.number);
+		break;
+	case CHANNEL_SYNC:
+		start_sync(s, &msg);
 		break;
 	case CHANNEL_STOPPED:
 		s->stopped = true;
@@ -421,6 +484,7 @@ static int recover(struct supervisor *s, int status)
 			  WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		log_error("pool %s: the worker ended with status %d", s->pool, WEXITSTATUS(status));
+	forget_syncing(s);
 	cut_mounts(s);
 	if (s->ready && now() - s->ready_at >= HEALTHY_S)
 		s->deaths = 0;
@@ -445,6 +509,8 @@ static void on_signal(struct supervisor *s)
 
 	if (read(s->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGCHLD)
+		reap_syncing(s);
 	if (info.ssi_signo == SIGCHLD || s->stopping)
 		return;
 	log_info("pool %s: %s from process %u: committing and stopping", s->pool,

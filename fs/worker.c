@@ -54,7 +54,7 @@ static void tell(enum channel_type type, uint32_t number, const char *text, int 
 	channel_send(WORKER_CHANNEL_FD, &msg, fd);
 }
 
-static void wait_for_stop(void)
+static void wait_for_stop(struct worker *w)
 {
 	struct channel_msg msg;
 	int fd, got;
@@ -63,6 +63,8 @@ static void wait_for_stop(void)
 		got = channel_receive(WORKER_CHANNEL_FD, &msg, &fd);
 		if (got > 0 && fd >= 0)
 			close(fd);
+		if (got > 0 && msg.type == CHANNEL_SYNCED)
+			server_synced(&w->server, msg.number, msg.error);
 	} while (got > 0 && msg.type != CHANNEL_STOP);
 }
 
@@ -70,6 +72,7 @@ static int stop_worker(struct worker *w)
 {
 	int err;
 
+	server_sync_no_more(&w->server); /* nobody reads the channel any more */
 	control_stop(w->control);
 	err = server_stop(&w->server);
 	tell(CHANNEL_STOPPED, (uint32_t)-err, "", w->waiting_client);
@@ -138,6 +141,6 @@ int worker_run(const struct poolconf *conf, bool restart, bool to_syslog)
 	}
 	if (to_syslog && !restart)
 		syslog_take_over();
-	wait_for_stop();
+	wait_for_stop(&w);
 	return stop_worker(&w) ? 1 : 0;
 }

@@ -5,7 +5,7 @@
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-make_pool 1G
+make_pool 4G
 export POOL
 mnt=$WORK/mnt
 snap=$WORK/snap
@@ -254,6 +254,237 @@ fstab_line_of_a_snapshot() {
 	nvfs snapshot delete --dry-run "$POOL:$vol@one"
 }
 TEST_NAME=fstab_line_of_a_snapshot run_test with_volume h fstab_line_of_a_snapshot
+
+# mapped FILE FLAG: stores a number into each page of a file of 8 MiB, without msync(2), makes FLAG, and keeps the mapping.
+mapped() {
+	truncate -s 8M "$1"
+	exec python3 -c '
+import mmap, sys, time
+f = open(sys.argv[1], "r+b")
+m = mmap.mmap(f.fileno(), 8 << 20)
+for i in range(0, 8 << 20, 4096):
+    m[i:i+8] = b"%08d" % (i >> 12)
+open(sys.argv[2], "w").write("x")
+time.sleep(600)' "$@"
+}
+# How many of its pages have their number.
+count_mapped() {
+	python3 -c '
+import sys
+d = open(sys.argv[1], "rb").read()
+print(sum(d[i:i+8] == b"%08d" % (i >> 12) for i in range(0, 8 << 20, 4096)))' "$1"
+}
+
+pages_of_mmap_are_in_it() {
+	need python3
+	local pid
+	rm -f stored
+	(mapped "$at/m" "$PWD/stored") &
+	pid=$!
+	in_time test -s stored
+	nvfs snapshot create "$POOL:$vol@one" 2>err
+	same "$(cat err)" ""
+	see one
+	same "$(count_mapped "$snap/m")" 2048
+	# Nobody who stays has it open.
+	umount.fuse.nvfs "$snap"
+	nvfs clone "$POOL:$vol" "$POOL:$vol-clone"
+	kill $pid
+	wait $pid || :
+	umount.fuse.nvfs "$at"
+	nvfs subvolume delete --yes --wait "$POOL:$vol-clone"
+	keep=yes # for fsck
+}
+TEST_NAME=pages_of_mmap_are_in_it run_test with_volume i pages_of_mmap_are_in_it
+
+# The mount is in another namespace only, and hidden in this one.
+pages_are_found_in_other_namespaces() {
+	need python3
+	local pid holder
+	rm -f stored
+	(mapped "$at/m" "$PWD/stored") &
+	pid=$!
+	in_time test -s stored
+	unshare -m --propagation private sleep 600 &
+	holder=$!
+	# shellcheck disable=SC2016
+	in_time sh -c '[ "$(readlink /proc/$1/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ]' in_time $holder
+	umount -l "$at"
+	nvfs snapshot create "$POOL:$vol@one" 2>err
+	same "$(cat err)" ""
+	mount -t tmpfs tmpfs "$WORK/mnt"
+	kill $holder
+	wait $holder || :
+	# Nothing leads to it now but the mapping.
+	nvfs snapshot create "$POOL:$vol@two" 2>err
+	cat err
+	grep -q "warning: .*mmap" err
+	nvfs snapshot create --json "$POOL:$vol@three" 2>/dev/null | grep -q '"snapshot": "three"'
+	umount "$WORK/mnt"
+	see one
+	same "$(count_mapped "$snap/m")" 2048
+	kill $pid
+	wait $pid || :
+	in_time nvfs snapshot rollback --dry-run "$POOL:$vol@one"
+}
+TEST_NAME=pages_are_found_in_other_namespaces run_test with_volume j pages_are_found_in_other_namespaces
+
+# Appends numbers to two files by turns, each durable before the next, so that at any moment they differ by at most one.
+by_turns() {
+	python3 -c '
+import os, sys
+a, b = (os.open(p, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644) for p in sys.argv[1:3])
+n = 0
+while not os.path.exists(sys.argv[3]):
+    n += 1
+    for f in (a, b):
+        if os.write(f, b"%07d\n" % n) != 8:
+            sys.exit("short write")
+        if n % 16 == 0:
+            os.fsync(f)' "$@"
+}
+last_of() { tail -n 1 "$1" | sed 's/^0*//'; }
+# in_step A B: two such files.
+in_step() {
+	local a b
+	a=$(last_of "$1") b=$(last_of "$2")
+	[ $((${a:-0} - ${b:-0})) -ge 0 ] && [ $((${a:-0} - ${b:-0})) -le 1 ] && [ "$(stat -c %s "$1")" = $((${a:-0} * 8)) ] &&
+		[ "$(wc -l <"$1")" = "${a:-0}" ] && return
+	echo "out of step: $a and $b"
+	return 1
+}
+
+# Renames a file through names 0, 1, 2, ...: always exactly one of them is there.
+renames() {
+	local i=0
+	mkdir "$1"
+	echo x >"$1/0"
+	while [ ! -e "$2" ]; do
+		mv "$1/$i" "$1/$((i + 1))"
+		i=$((i + 1))
+	done
+}
+
+# Opens, unlinks and writes; and files without names: none of it is in a listing, all of it is gone after the snapshot is a clone.
+unlinked() {
+	python3 -c '
+import os, sys, time
+d, stop = sys.argv[1:3]
+os.mkdir(d)
+kept = []
+while not os.path.exists(stop):
+    f = os.open(d + "/gone", os.O_RDWR | os.O_CREAT, 0o600)
+    os.unlink(d + "/gone")
+    t = os.open(d, os.O_TMPFILE | os.O_RDWR, 0o600)
+    for x in (f, t):
+        os.write(x, b"x" * 70000)
+        kept.append(x)
+    if len(kept) > 40:
+        for x in kept[:20]:
+            os.close(x)
+        kept = kept[20:]
+    time.sleep(0.002)' "$@"
+}
+
+wait_for_all() {
+	local pid bad=0
+	for pid; do
+		wait "$pid" || { echo "a writer failed: $pid"; bad=1; }
+	done
+	return $bad
+}
+
+a_snapshot_is_a_moment() {
+	need python3 tar
+	local pids=() i stop=$PWD/stop
+	rm -f "$stop"
+	by_turns "$at/a" "$at/b" "$stop" & pids+=($!)
+	renames "$at/names" "$stop" & pids+=($!)
+	unlinked "$at/none" "$stop" & pids+=($!)
+	(while [ ! -e "$stop" ]; do tar -C /usr/share -cf - perl5 common-licenses base-files 2>/dev/null | head -c 3000000 >"$at/t.tar"; done) &
+	pids+=($!)
+	(while [ ! -e "$stop" ]; do dd if=/dev/zero of="$at/direct" bs=256k count=20 oflag=direct conv=notrunc status=none || exit 1; done) &
+	pids+=($!)
+	in_time test -s "$at/b"
+	in_time test -e "$at/direct"
+	for i in 1 2 3 4 5 6; do
+		take m$i
+		see m$i
+		in_step "$snap/a" "$snap/b"
+		same "$(find "$snap/names" -type f 2>/dev/null | wc -l)" 1
+		same "$(find "$snap/none" -mindepth 1 ! -name gone | wc -l)" 0
+		sha256sum "$snap"/[ab] "$snap"/direct >sum$i
+		umount.fuse.nvfs "$snap"
+	done
+	touch "$stop"
+	wait_for_all "${pids[@]}"
+	# What was written since changed none of them.
+	for i in 1 2 3 4 5 6; do
+		see m$i
+		sha256sum -c --quiet sum$i
+		umount.fuse.nvfs "$snap"
+	done
+	nvfs clone "$POOL:$vol@m3" "$POOL:$vol-c"
+	mount.nvfs "$POOL:$vol-c" "$snap"
+	in_step "$snap/a" "$snap/b"
+	echo on >"$snap/none/f"
+	umount.fuse.nvfs "$snap"
+	keep=yes # for fsck
+}
+TEST_NAME=a_snapshot_is_a_moment run_test with_volume k a_snapshot_is_a_moment
+
+a_group_is_one_moment() {
+	need python3
+	local pid i stop=$PWD/stop
+	rm -f "$stop"
+	nvfs subvolume create "$POOL:$vol-2" --size 64M >/dev/null
+	mkdir -p "$WORK/second" "$WORK/snap2"
+	mount.nvfs "$POOL:$vol-2" "$WORK/second"
+	by_turns "$at/f" "$WORK/second/f" "$stop" &
+	pid=$!
+	in_time test -s "$WORK/second/f"
+	for i in 1 2 3 4 5 6 7 8; do
+		nvfs snapshot create --group "$POOL:$vol@g$i" "$POOL:$vol-2@g$i"
+	done
+	touch "$stop"
+	wait $pid
+	for i in 1 2 3 4 5 6 7 8; do
+		see g$i
+		mount.nvfs "$POOL:$vol-2@g$i" "$WORK/snap2"
+		in_step "$snap/f" "$WORK/snap2/f"
+		umount.fuse.nvfs "$WORK/snap2"
+	done
+	# They know that they were made together.
+	same "$(nvfs snapshot show "$POOL:$vol@g1" | grep ^group)" "$(nvfs snapshot show "$POOL:$vol-2@g1" | grep ^group)"
+	umount.fuse.nvfs "$WORK/second"
+	keep=yes # for fsck
+}
+TEST_NAME=a_group_is_one_moment run_test with_volume l a_group_is_one_moment
+
+# Once the command has returned, it is there whatever happens.
+a_snapshot_survives_the_daemon() {
+	local pid
+	dd if=/dev/urandom of="$at/f" bs=1M count=3 status=none
+	tree_of "$at" >"$WORK/tree"
+	take one
+	for pid in $(pool_pids "$POOL" | sort -rn); do
+		kill -KILL "$pid"
+	done
+	in_time fails nvfs pool show "$POOL" >/dev/null 2>&1
+	umount "$at" || umount -l "$at"
+	keep=yes
+}
+TEST_NAME=a_snapshot_survives_the_daemon run_test with_volume m a_snapshot_survives_the_daemon
+kill -KILL "${SERVERS[$POOL]}" 2>/dev/null
+wait "${SERVERS[$POOL]}" 2>/dev/null
+start_pool
+it_is_there() {
+	vol=m
+	see one
+	tree_of "$snap" | diff "$WORK/tree" -
+	umount.fuse.nvfs "$snap"
+}
+run_test it_is_there
 
 check_pool
 finish
