@@ -2,11 +2,12 @@
 /*
  * nvfs-exact: fills a mounted subvolume in every way there is, and checks each step's statfs(2).
  *
- *     nvfs-exact DIR --blocks N --inodes N [--full edquot] [--only NAME]... [--skip NAME]... [--verbose]
+ *     nvfs-exact DIR --blocks N --inodes N [--beyond BLOCKS,INODES] [--only NAME]... [--skip NAME]... [--verbose]
  *     nvfs-exact DIR --blocks N --inodes N --busy
  *     nvfs-exact --list
  *
- * DIR is the root of an empty subvolume with these limits. One line per case, as nvfs-ops has them. --busy is exact_busy().
+ * DIR is the root of an empty subvolume with these limits; with --beyond they are its tenant's, of which it is the only one, and its own are
+ * that much higher. One line per case, as nvfs-ops has them. --busy is exact_busy().
  */
 #include "config.h"
 
@@ -38,7 +39,7 @@ uint64_t exact_free(void)
 {
 	struct statvfs st;
 
-	return statvfs(".", &st) ? UINT64_MAX : st.f_bfree;
+	return statvfs(".", &st) ? UINT64_MAX : st.f_bfree - exact.beyond_blocks;
 }
 
 /* What has to be true at any moment. */
@@ -48,10 +49,14 @@ static bool sound(struct t *t, int line, struct statvfs *st)
 		ops_fail(t, line, "statvfs: %s", strerror(errno));
 		return false;
 	}
-	if (st->f_frsize == BLOCK && st->f_blocks == exact.blocks && st->f_files == exact.inodes &&
-	    st->f_bfree <= st->f_blocks && st->f_bavail == st->f_bfree && st->f_ffree <= st->f_files &&
-	    st->f_favail == st->f_ffree)
+	if (st->f_frsize == BLOCK && st->f_blocks == exact.blocks + exact.beyond_blocks &&
+	    st->f_files == exact.inodes + exact.beyond_inodes && st->f_bfree <= st->f_blocks && st->f_bfree >= exact.beyond_blocks &&
+	    st->f_bavail == st->f_bfree && st->f_ffree <= st->f_files && st->f_ffree >= exact.beyond_inodes &&
+	    st->f_favail == st->f_ffree) {
+		st->f_bfree -= exact.beyond_blocks;
+		st->f_ffree -= exact.beyond_inodes;
 		return true;
+	}
 	ops_fail(t, line, "statvfs: %llu of %llu blocks free, %llu available; %llu of %llu inodes free",
 		 (unsigned long long)st->f_bfree, (unsigned long long)st->f_blocks, (unsigned long long)st->f_bavail,
 		 (unsigned long long)st->f_ffree, (unsigned long long)st->f_files);
@@ -163,11 +168,12 @@ static bool empty_again(const char *dir)
 {
 	const struct timespec step = { .tv_nsec = 2000000 };
 	const time_t end = time(NULL) + IN_TIME_SECONDS;
+	const uint64_t blocks = exact.blocks + exact.beyond_blocks, inodes = exact.inodes + exact.beyond_inodes - 1;
 	struct statvfs st;
 
-	while (!statvfs(dir, &st) && (st.f_bfree != exact.blocks || st.f_ffree != exact.inodes - 1) && time(NULL) < end)
+	while (!statvfs(dir, &st) && (st.f_bfree != blocks || st.f_ffree != inodes) && time(NULL) < end)
 		nanosleep(&step, NULL);
-	return st.f_bfree == exact.blocks && st.f_ffree == exact.inodes - 1;
+	return st.f_bfree == blocks && st.f_ffree == inodes;
 }
 
 static bool run_one(const struct options *o, const struct op_case *oc, struct ops_result *res)
@@ -189,18 +195,29 @@ static bool run_one(const struct options *o, const struct op_case *oc, struct op
 
 static int usage(void)
 {
-	fputs("usage: nvfs-exact DIR --blocks N --inodes N [--full edquot] [--only NAME]... [--skip NAME]... [--verbose]\n"
+	fputs("usage: nvfs-exact DIR --blocks N --inodes N [--beyond BLOCKS,INODES] [--only NAME]... [--skip NAME]... [--verbose]\n"
 	      "       nvfs-exact DIR --blocks N --inodes N --busy\n"
 	      "       nvfs-exact --list\n",
 	      stderr);
 	return 2;
 }
 
+static bool beyond(const char *text)
+{
+	unsigned long long blocks, inodes;
+
+	if (sscanf(text, "%llu,%llu", &blocks, &inodes) != 2)
+		return false;
+	exact.beyond_blocks = blocks;
+	exact.beyond_inodes = inodes;
+	return true;
+}
+
 static int parse(int argc, char **argv, struct options *o)
 {
 	static const struct option longs[] = {
 		{ "blocks", required_argument, NULL, 'b' }, { "inodes", required_argument, NULL, 'i' },
-		{ "full", required_argument, NULL, 'f' },   { "only", required_argument, NULL, 'o' },
+		{ "beyond", required_argument, NULL, 'b' + 256 }, { "only", required_argument, NULL, 'o' },
 		{ "skip", required_argument, NULL, 's' },   { "verbose", no_argument, NULL, 'v' },
 		{ "list", no_argument, NULL, 'l' },         { "busy", no_argument, NULL, 'B' },
 		{ NULL, 0, NULL, 0 },
@@ -213,8 +230,8 @@ static int parse(int argc, char **argv, struct options *o)
 			exact.blocks = strtoull(optarg, NULL, 10);
 		else if (opt == 'i')
 			exact.inodes = strtoull(optarg, NULL, 10);
-		else if (opt == 'f')
-			exact.full = strcmp(optarg, "edquot") ? ENOSPC : EDQUOT;
+		else if (opt == 'b' + 256 && beyond(optarg))
+			exact.full = EDQUOT;
 		else if (opt == 'o' && o->only_count < sizeof(o->only) / sizeof(o->only[0]))
 			o->only[o->only_count++] = optarg;
 		else if (opt == 's' && o->skip_count < sizeof(o->skip) / sizeof(o->skip[0]))

@@ -12,8 +12,9 @@
 #define BLOCK 4096
 
 struct exact_volume {
-	uint64_t blocks, inodes; /* its limits, by the command line */
-	int full;                /* what a full one says: ENOSPC, or EDQUOT where a tenant's limit is the lower one */
+	uint64_t blocks, inodes; /* what it may have, by the command line: its limits, or its tenant's where those are lower */
+	uint64_t beyond_blocks, beyond_inodes; /* then these are what its own limits are above that, which statfs(2) shows */
+	int full;                /* what a full one says: ENOSPC, or EDQUOT by the tenant's */
 };
 extern struct exact_volume exact;
 

@@ -203,8 +203,8 @@ static bool in_bounds(struct t *t)
 {
 	struct statvfs st;
 
-	if (!statvfs(".", &st) && st.f_blocks == exact.blocks && st.f_bfree <= st.f_blocks && st.f_bavail <= st.f_bfree &&
-	    st.f_ffree <= st.f_files)
+	if (!statvfs(".", &st) && st.f_blocks == exact.blocks + exact.beyond_blocks && st.f_bfree >= exact.beyond_blocks &&
+	    st.f_bfree <= st.f_blocks && st.f_bavail <= st.f_bfree && st.f_ffree <= st.f_files)
 		return true;
 	ops_fail(t, __LINE__, "%llu of %llu blocks free", (unsigned long long)st.f_bfree, (unsigned long long)st.f_blocks);
 	return false;
