@@ -1,233 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The daemon as its clients see it: supervisor, worker, control socket and mounts,
- * over the pool in memory of tests/fake. Each test has its own pool file, daemon and mount namespace, so
- * that nothing of a test that dies is left.
- */
+/* The daemon as its clients see it. */
 #include "config.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <grp.h>
+#include <dirent.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fs/client.h"
-#include "io/device.h"
-#include "meta/label.h"
-#include "tests/unit/unit.h"
-
-static char dir[64], pool[32], image[96], mnt[96], sock_path[CLIENT_PATH_MAX];
-static pid_t daemon_pid;
-static struct client *client;
-static int fuse_fd = -1;
-
-static void make_image(void)
-{
-	struct label_plan plan = { .name = pool, .devices = 1 };
-	struct label_share share;
-	struct device *dev;
-	struct label label;
-	char why[256] = "";
-
-	ck_assert_int_eq(device_create_file(image, 128u << 20), 0);
-	ck_assert_int_eq(device_open(image, 0, &dev), 0);
-	plan.size_bytes[0] = device_geometry(dev)->size_bytes;
-	ck_assert_msg(!label_layout(&plan, &label, &share, why, sizeof(why)), "%s", why);
-	ck_assert_int_eq(label_write(dev, &label), 0);
-	device_close(dev);
-}
-
-static void setup(void)
-{
-	static unsigned number;
-
-	ck_assert_int_eq(unshare(CLONE_NEWNS), 0);
-	ck_assert_int_eq(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
-	snprintf(dir, sizeof(dir), "/tmp/nvfs-daemon-XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	snprintf(pool, sizeof(pool), "test-%d-%u", (int)getpid(), number++);
-	snprintf(image, sizeof(image), "%s/image", dir);
-	snprintf(mnt, sizeof(mnt), "%s/mnt", dir);
-	ck_assert_int_eq(mkdir(mnt, 0755), 0);
-	ck_assert_int_eq(client_socket_path(pool, sock_path), 0);
-	make_image();
-}
-
-static int exit_status(pid_t pid)
-{
-	int status;
-
-	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-}
-
-static void teardown(void)
-{
-	char command[128];
-
-	client_close(client);
-	umount2(mnt, MNT_DETACH);
-	/* A sanitizer's complaint shows in the worker's exit status, and so in the supervisor's. */
-	if (daemon_pid > 0) {
-		kill(daemon_pid, SIGTERM);
-		ck_assert_int_eq(exit_status(daemon_pid), 0);
-	}
-	unlink(sock_path);
-	snprintf(command, sizeof(command), "rm -rf --one-file-system %s", dir);
-	ck_assert_int_eq(system(command), 0);
-}
-
-static const char *daemon_path(void)
-{
-	static char path[4096];
-	const char *build = getenv("NVFS_BUILDDIR");
-
-	snprintf(path, sizeof(path), "%s/tests/fake/nvfsd", build ? build : ".");
-	return path;
-}
-
-static pid_t spawn(const char *what)
-{
-	pid_t pid = fork();
-
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	execl(daemon_path(), "nvfsd", "-f", "-o", "reactors=2", what, NULL);
-	_exit(127);
-}
-
-static void connect_client(void)
-{
-	int err = -ESRCH;
-
-	client_close(client);
-	client = NULL;
-	for (int i = 0; i < 3000 && err == -ESRCH; i++) {
-		err = client_connect(pool, &client);
-		if (err == -ESRCH)
-			poll(NULL, 0, 20);
-	}
-	ck_assert_int_eq(err, 0);
-	client_set_timeout(client, 120);
-}
-
-static void start_daemon(void)
-{
-	daemon_pid = spawn(image);
-	connect_client();
-}
-
-static json_t *ask(json_t *request, int fd)
-{
-	json_t *reply = NULL;
-	int err = client_call(client, request, fd, &reply);
-
-	ck_assert_msg(!err, "%s", client_message(client));
-	return reply;
-}
-
-static int ask_error(json_t *request)
-{
-	return client_call(client, request, -1, NULL);
-}
-
-static void create_subvolume(const char *name)
-{
-	json_decref(ask(json_pack("{s:s,s:s,s:I}", "op", "subvolume.create", "name", name,
-				  "size_bytes", (json_int_t)1 << 30),
-			-1));
-}
-
-static json_t *mount_request(const char *name)
-{
-	return json_pack("{s:s,s:s,s:s}", "op", "mount", "subvolume", name, "target", mnt);
-}
-
-static void mount_reply(json_t *reply)
-{
-	char options[512];
-
-	snprintf(options, sizeof(options), "fd=%d,%s", fuse_fd,
-		 json_string_value(json_object_get(reply, "mount_options")));
-	ck_assert_msg(!mount(json_string_value(json_object_get(reply, "source")), mnt,
-			     json_string_value(json_object_get(reply, "type")),
-			     MS_NOSUID | MS_NODEV, options),
-		      "%s", strerror(errno));
-	close(fuse_fd);
-	fuse_fd = -1;
-	json_decref(reply);
-}
-
-static void mount_subvolume(const char *name)
-{
-	fuse_fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-	ck_assert_int_ge(fuse_fd, 0);
-	mount_reply(ask(mount_request(name), fuse_fd));
-}
-
-static json_int_t pool_number(const char *key)
-{
-	json_t *reply = ask(json_pack("{s:s}", "op", "pool.show"), -1);
-	json_int_t n = json_integer_value(json_object_get(json_object_get(reply, "pool"), key));
-
-	json_decref(reply);
-	return n;
-}
-
-static size_t sessions(void)
-{
-	json_t *reply = ask(json_pack("{s:s}", "op", "pool.show"), -1);
-	size_t n = json_array_size(json_object_get(reply, "sessions"));
-
-	json_decref(reply);
-	return n;
-}
-
-static void wait_for_sessions(size_t n)
-{
-	for (int i = 0; i < 3000 && sessions() != n; i++)
-		poll(NULL, 0, 20);
-	ck_assert_uint_eq(sessions(), n);
-}
-
-static void write_file(const char *name, const char *text)
-{
-	char path[256];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", mnt, name);
-	f = fopen(path, "w");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_int_ge(fputs(text, f), 0);
-	ck_assert_int_eq(fclose(f), 0);
-}
-
-static void file_has(const char *name, const char *text)
-{
-	char path[256], line[256] = "";
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", mnt, name);
-	f = fopen(path, "r");
-	ck_assert_ptr_nonnull(f);
-	ck_assert_ptr_nonnull(fgets(line, sizeof(line), f));
-	ck_assert_str_eq(line, text);
-	fclose(f);
-}
+#include "tests/unit/daemon_rig.h"
 
 /* ---- Serving ---- */
 
@@ -495,16 +281,6 @@ END_TEST
 
 /* ---- Clients that behave badly ---- */
 
-static int raw_connect(void)
-{
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	memcpy(addr.sun_path, sock_path, strlen(sock_path) + 1);
-	ck_assert_int_eq(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	return fd;
-}
-
 /* Send bytes, expect a reply with this error, and whether the connection is closed after it. */
 static void expect_raw(const char *bytes, size_t len, const char *error, bool closed)
 {
@@ -607,152 +383,6 @@ START_TEST(says_what_would_go)
 	/* What the deletion itself would refuse. */
 	mount_subvolume("a");
 	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s,s:b}", "op", "subvolume.delete", "name", "a", "dry_run", 1)), -EBUSY);
-}
-END_TEST
-
-/* ---- Events ---- */
-
-static json_t *ask_events(json_int_t since)
-{
-	return ask(json_pack("{s:s,s:I}", "op", "events", "since", since), -1);
-}
-
-static void resize(json_int_t bytes)
-{
-	json_decref(ask(json_pack("{s:s,s:s,s:I}", "op", "subvolume.resize", "name", "a", "size_bytes", bytes), -1));
-}
-
-static const char *event_text(const json_t *event, const char *key)
-{
-	return json_string_value(json_object_get(event, key));
-}
-
-START_TEST(tells_events)
-{
-	json_t *reply, *events;
-	json_int_t last;
-
-	start_daemon();
-	create_subvolume("a");
-	reply = ask_events(0);
-	events = json_object_get(reply, "events");
-	last = json_integer_value(json_object_get(reply, "last"));
-	ck_assert_uint_eq(json_array_size(events), 1);
-	ck_assert_str_eq(event_text(json_array_get(events, 0), "kind"), "subvolume-created");
-	ck_assert_str_eq(event_text(json_array_get(events, 0), "subvolume"), "a");
-	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(events, 0), "tenant")), "default");
-	json_decref(reply);
-	resize(2 << 20);
-	mount_subvolume("a");
-	reply = ask_events(last);
-	ck_assert_str_eq(event_text(json_array_get(json_object_get(reply, "events"), 0), "kind"), "subvolume-resized");
-	ck_assert(json_is_false(json_object_get(reply, "restarted")));
-	json_decref(reply);
-	/* A number of an earlier worker. */
-	reply = ask_events(1000000);
-	ck_assert(json_is_true(json_object_get(reply, "restarted")));
-	ck_assert_uint_ge(json_array_size(json_object_get(reply, "events")), 2);
-	json_decref(reply);
-}
-END_TEST
-
-static struct client *follower(void)
-{
-	struct client *c;
-	json_t *reply;
-
-	ck_assert_int_eq(client_connect(pool, &c), 0);
-	client_set_timeout(c, 120);
-	ck_assert_int_eq(client_call(c, json_pack("{s:s,s:b}", "op", "events", "follow", 1), -1, &reply), 0);
-	json_decref(reply);
-	return c;
-}
-
-static void next_event(struct client *c, const char *kind)
-{
-	json_t *line;
-
-	ck_assert_msg(!client_next(c, &line), "%s", client_message(c));
-	ck_assert_str_eq(event_text(json_object_get(line, "event"), "kind"), kind);
-	json_decref(line);
-}
-
-START_TEST(events_are_followed)
-{
-	struct client *first, *second;
-	json_t *line;
-
-	start_daemon();
-	first = follower();
-	second = follower();
-	create_subvolume("a");
-	resize(2 << 20);
-	next_event(first, "subvolume-created");
-	next_event(second, "subvolume-created");
-	next_event(first, "subvolume-resized");
-	client_close(first);
-	resize(4 << 20);
-	next_event(second, "subvolume-resized");
-	next_event(second, "subvolume-resized");
-	/* Who says anything has heard enough. */
-	ck_assert_int_eq(client_call(second, json_pack("{s:s}", "op", "pool.show"), -1, NULL), -ECONNRESET);
-	client_close(second);
-	/* The end of the daemon does not wait for who follows. */
-	first = follower();
-	json_decref(ask(json_pack("{s:s}", "op", "pool.stop"), -1));
-	ck_assert_int_eq(client_next(first, &line), -ECONNRESET);
-	client_close(first);
-	ck_assert_int_eq(exit_status(daemon_pid), 0);
-	daemon_pid = 0;
-}
-END_TEST
-
-START_TEST(limits_followers)
-{
-	struct client *followers[16], *more;
-
-	start_daemon();
-	for (unsigned i = 0; i < 16; i++)
-		followers[i] = follower();
-	ck_assert_int_eq(client_connect(pool, &more), 0);
-	ck_assert_int_eq(client_call(more, json_pack("{s:s,s:b}", "op", "events", "follow", 1), -1, NULL), -EBUSY);
-	json_decref(ask(json_pack("{s:s}", "op", "events"), -1));
-	for (unsigned i = 0; i < 16; i++)
-		client_close(followers[i]);
-	client_close(more);
-}
-END_TEST
-
-/* One that never reads is cut off; nobody waits for it, and what the ring has no room for is counted. */
-START_TEST(slow_followers_are_cut_off)
-{
-	static const char request[] = "{\"op\":\"events\",\"follow\":true}\n";
-	enum { EVENTS = 4000, KEPT = 1000 };
-	size_t lines = 0;
-	char buf[4096];
-	json_t *reply;
-	ssize_t n;
-	int fd;
-
-	start_daemon();
-	create_subvolume("a");
-	fd = raw_connect();
-	ck_assert_int_eq(send(fd, request, sizeof(request) - 1, 0), sizeof(request) - 1);
-	ck_assert_int_eq(recv(fd, buf, 1, 0), 1);
-	for (int i = 0; i < EVENTS; i++)
-		resize(4096 * (i + 1));
-	reply = ask_events(0);
-	ck_assert_uint_eq(json_array_size(json_object_get(reply, "events")), KEPT);
-	ck_assert_int_eq(json_integer_value(json_object_get(reply, "lost")), EVENTS + 1 - KEPT);
-	json_decref(reply);
-	/* Its end comes while it still reads nothing. */
-	ck_assert_int_eq(poll(&(struct pollfd){ .fd = fd, .events = POLLRDHUP }, 1, 120000), 1);
-	while ((n = recv(fd, buf, sizeof(buf), 0)) > 0)
-		for (ssize_t i = 0; i < n; i++)
-			lines += buf[i] == '\n';
-	ck_assert_uint_gt(lines, 10);
-	ck_assert_uint_lt(lines, EVENTS);
-	close(fd);
 }
 END_TEST
 
@@ -1111,31 +741,14 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
-		administers_subvolumes, mounts_and_unmounts, is_free_after_umount,
-		mounts_once,
-		takes_back_a_mount_that_never_came,
-		stops_under_load_when_forced, replaces_a_dead_worker,
-		gives_up_after_three_deaths, refuses_malformed_requests, says_its_version,
-		says_what_would_go, tells_events, events_are_followed, limits_followers, slow_followers_are_cut_off,
-		limits_lines,
-		limits_connections, strangers_get_a_refusal, owners_have_what_is_theirs,
-		keeps_connections_for_others, takes_no_descriptor_that_is_mounted,
-		takes_only_descriptors_of_fuse, administers_tenants,
-		threads_serve_one_connection_after_the_other,
+		administers_subvolumes, mounts_and_unmounts, is_free_after_umount, mounts_once,
+		takes_back_a_mount_that_never_came, stops_under_load_when_forced,
+		replaces_a_dead_worker, gives_up_after_three_deaths, refuses_malformed_requests,
+		says_its_version, says_what_would_go, limits_lines, limits_connections,
+		strangers_get_a_refusal, owners_have_what_is_theirs, keeps_connections_for_others,
+		takes_no_descriptor_that_is_mounted, takes_only_descriptors_of_fuse,
+		administers_tenants, threads_serve_one_connection_after_the_other,
 	};
-	Suite *suite = suite_create("daemon");
-	TCase *tcase = tcase_create("daemon");
 
-	if (getuid())
-		unit_skip("needs root");
-	if (access("/dev/fuse", R_OK | W_OK))
-		unit_skip("no /dev/fuse");
-	if (unshare(CLONE_NEWNS))
-		unit_skip("this root may not mount (no CAP_SYS_ADMIN)");
-	tcase_set_timeout(tcase, UNIT_LIMIT_S);
-	tcase_add_checked_fixture(tcase, setup, teardown);
-	for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-		tcase_add_test(tcase, tests[i]);
-	suite_add_tcase(suite, tcase);
-	return unit_run_suite(suite);
+	return daemon_run("daemon", tests, sizeof(tests) / sizeof(tests[0]));
 }
