@@ -112,6 +112,11 @@ static int fault_hit(struct sim *s, uint64_t *count, uint64_t at, uint32_t ppm)
 	return *count == at || chance(&s->rng, ppm) ? fault_error(s) : 0;
 }
 
+static int fault_place(struct sim *s, const struct sim_write *w)
+{
+	return w->offset < s->faults.bad_to_bytes && w->offset + w->len > s->faults.bad_from_bytes ? fault_error(s) : 0;
+}
+
 static uint64_t fault_latency(struct sim *s)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->lock);
@@ -431,6 +436,8 @@ static ssize_t sim_finish_write_locked(struct sim *s, const struct sim_flight *f
 		rc = w->op == IO_WRITE ? fault_hit(s, &s->writes, s->faults.fail_write_at,
 						   s->faults.fail_write_ppm)
 				       : 0;
+	if (!rc && w->op == IO_WRITE)
+		rc = fault_place(s, w);
 	if (rc) {
 		sim_write_free(w);
 		return rc;

@@ -66,6 +66,9 @@ struct sim_faults {
 	/* Each fails with this probability, in millionths. */
 	uint32_t fail_read_ppm, fail_write_ppm, fail_flush_ppm;
 
+	/* Each write that touches these bytes fails. */
+	uint64_t bad_from_bytes, bad_to_bytes;
+
 	int error; /* a positive errno for all of them; 0 is EIO */
 
 	/* Transfers fewer bytes than asked for (whole blocks, and at least one). */

@@ -819,12 +819,9 @@ struct closing {
 	int result;
 };
 
-/* Orphans first, then what is dirty, then whatever still refers to the subvolume. */
-static int detach(struct op *op, void *arg)
+static int reap_all(struct op *op, struct closing *c)
 {
-	struct closing *c = arg;
 	struct subvol *sv = op->sv;
-	int r;
 
 	if (c->stage == CLOSE_FORGET) {
 		lookup_forget_all(sv);
@@ -835,6 +832,26 @@ static int detach(struct op *op, void *arg)
 			return reaper_wait(op);
 		c->stage = CLOSE_SYNC;
 	}
+	return 0;
+}
+
+/* What takes long, before others have to wait for the rest. Errors are met again there. */
+static int prepare_detach(struct op *op, void *arg)
+{
+	int r = reap_all(op, arg);
+
+	return r || op->sv->read_only ? r : data_sync_all(op);
+}
+
+/* Orphans first, then what is dirty, then whatever still refers to the subvolume. */
+static int detach(struct op *op, void *arg)
+{
+	struct closing *c = arg;
+	struct subvol *sv = op->sv;
+	int r = reap_all(op, c);
+
+	if (r)
+		return r;
 	if (c->stage == CLOSE_SYNC) {
 		if (!reaper_stop(sv))
 			return op_again(op, STALL_NS);
@@ -875,10 +892,13 @@ static void give_back_lost(struct subvol *sv)
 int subvol_close(struct subvol *sv)
 {
 	struct pool *pool = sv->pool;
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
-	struct closing closing = { 0 };
-	int r = subvol_call(sv, detach, &closing);
+	cleanup_unlock pthread_mutex_t *held = NULL;
+	struct closing preparing = { 0 }, closing = { 0 };
+	int r;
 
+	subvol_call(sv, prepare_detach, &preparing);
+	held = lock_mutex(&pool->admin_lock);
+	r = subvol_call(sv, detach, &closing);
 	if (r)
 		log_error("subvolume %s: what was not written back is lost: %s", subvol_name(sv), strerror(-r));
 	give_back_lost(sv);

@@ -921,10 +921,20 @@ END_TEST
 
 /* ---- Failures ---- */
 
+/* Where the data zones begin, which are behind those of metadata. */
+static uint64_t data_zones_at(const struct rig *rig)
+{
+	const struct metafs_range *ranges;
+
+	ck_assert_uint_eq(metafs_ranges(rig->pool->metafs, &ranges), 1);
+	ck_assert_uint_eq(ranges[0].first, 0);
+	return label_zone_block(&rig->pool->label, ranges[0].count) * NVFS_BLOCK_SIZE;
+}
+
 /* What could not be written back when the subvolume was closed is not charged to anybody any more. */
 START_TEST(failed_close_gives_back_charges)
 {
-	struct sim_faults faults = { .fail_write_ppm = 1000000 };
+	struct sim_faults faults = { .bad_to_bytes = UINT64_MAX };
 	struct rig rig;
 	struct pool_tenant *t;
 	int64_t loose;
@@ -946,12 +956,8 @@ START_TEST(failed_close_gives_back_charges)
 	ck_assert_int_eq(atomic_load(&t->used_blocks), 11);
 	fill(&rig, ino, 100);
 	ck_assert_int_eq(atomic_load(&t->used_blocks), 101);
-	(void)faults;
-	{
-		struct sim_faults once = { .fail_write_at = 1 };
-
-		sim_set_faults(rig.dev[0], &once);
-	}
+	faults.bad_from_bytes = data_zones_at(&rig);
+	sim_set_faults(rig.dev[0], &faults);
 	ck_assert_int_eq(subvol_close(rig.sv), -EIO);
 	rig.sv = NULL;
 	sim_set_faults(rig.dev[0], NULL);

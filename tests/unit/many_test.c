@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -340,9 +341,65 @@ START_TEST(numbers_of_sessions_are_taken_by_many)
 }
 END_TEST
 
+struct administrator {
+	_Atomic bool asked;
+	bool answered;
+};
+
+static void *ask_for_another(void *arg)
+{
+	struct subvol_info info;
+
+	(void)arg;
+	ck_assert_int_eq(subvol_info(fx.pool, "many-1", &info), 0);
+	return NULL;
+}
+
+/* In the middle of the write-back. */
+static void administrate(struct device *dev, enum io_op op, uint64_t at, void *arg)
+{
+	struct administrator *a = arg;
+	struct timespec limit;
+	pthread_t thread;
+
+	(void)dev;
+	(void)at;
+	if (op != IO_WRITE || atomic_exchange(&a->asked, true))
+		return;
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += 20; /* only how long a failure takes */
+	ck_assert_int_eq(pthread_create(&thread, NULL, ask_for_another, NULL), 0);
+	a->answered = !pthread_timedjoin_np(thread, NULL, &limit);
+}
+
+/* One that is unmounted writes back what it has, and others are mounted meanwhile. */
+START_TEST(administration_goes_on_while_one_is_closed)
+{
+	struct administrator a = { 0 };
+	struct inode_attr attr;
+	static char data[1 << 20];
+	struct subvol *first;
+
+	fixture_make(&fx, 512 * MIB, 16 * MIB, NULL);
+	first = fx.sv;
+	open_one(0);
+	open_one(1);
+	fx.sv = subvols[0];
+	ck_assert_int_eq(fx_create(&fx, ROOT, "a", S_IFREG | 0644, &attr), 0);
+	ck_assert_int_eq(fx_write(&fx, attr.ino, 0, data, sizeof(data), 0), (int64_t)sizeof(data));
+	sim_set_step_hook(fx.dev, administrate, &a);
+	ck_assert_int_eq(subvol_close(subvols[0]), 0);
+	sim_set_step_hook(fx.dev, NULL, NULL);
+	ck_assert(a.asked && a.answered);
+	ck_assert_int_eq(subvol_close(subvols[1]), 0);
+	fx.sv = first;
+	fixture_end(&fx);
+}
+END_TEST
+
 int main(void)
 {
 	return unit_run("many", each_costs_little, names_of_one_are_not_known_in_another, an_opening_starts_with_nothing_known,
 			those_without_changes_wake_nobody, idle_ones_give_up_what_is_cached,
-			numbers_of_sessions_are_taken_by_many, NULL);
+			numbers_of_sessions_are_taken_by_many, administration_goes_on_while_one_is_closed, NULL);
 }
