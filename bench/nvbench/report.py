@@ -21,10 +21,16 @@ AT_MOST = [
     ('create + mount: slowest ms', 50, 'ms'),
     ('each mounted, idle: KiB', 2048, 'KiB'),
     ('each mounted, used: KiB', 2048, 'KiB'),
+    *((f'p99 of fsync beside {what}: times alone', 2, 'times') for what in ('a limited writer', 'a limited storm of creates', 'a storm of creates')),
+    *((f'limited to {what}: off by %', 5, '%')
+      for what in ('500 writes/s', '500 reads/s', '20 MiB/s in MiB', '2 MiB/s in 4 KiB')),
     *((f'{what} of {files} files: ms', 10, 'ms') for what in ('snapshot', 'clone') for files in ('no', '2M')),
 ]
 BESIDE = [
     *((f'rand{rw} 4k: {name}', f'rand{rw} 4k: plain', 0.9) for rw in ('read', 'write') for name in ('origin', 'clone')),
+    *((f'writes + fsyncs: beside {what}', f'writes + fsyncs, before {what}: alone', 0.9)
+      for what in ('a limited writer', 'a limited storm of creates', 'a storm of creates')),
+    ('randwrite 4k: beside a limited tenant', 'randwrite 4k: alone', 0.9),
     ('random 4k: beside a sweep', 'random 4k: alone', 0.8),
 ]
 # A row below this part of its number is far off, not only below.

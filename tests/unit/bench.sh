@@ -5,7 +5,7 @@
 cd "${NVFS_SRCDIR:-$(dirname "$0")/../..}" || exit 1
 command -v python3 >/dev/null || { echo "skip: python3 is not installed"; exit 77; }
 listed=$(python3 bench/run --list) || exit 1
-for name in random sequential sync8 fdatasync onefile names smallfiles tree sqlite pgbench idle growth many clones moments sweep; do
+for name in random sequential sync8 fdatasync onefile names smallfiles tree sqlite pgbench idle growth many clones moments sweep neighbours limits; do
 	echo "$listed" | grep -q "^$name " || { echo "no case $name"; exit 1; }
 	grep -q "^| $name |" docs/performance.md || { echo "docs/performance.md does not name the case $name"; exit 1; }
 done
@@ -25,7 +25,9 @@ for side, values in {'xfs': [100, 300, 200], 'nvfs': [150, 170, 10], 'null': [40
         results.add('disk', 'overwrite 4k + fdatasync', side, value)
         results.add('memory', 'create x1', side, value)
 results.add('disk', 'resident idle', 'nvfs', 65)
-for figure, value in ('randread 4k: clone', 91), ('randread 4k: plain', 100), ('snapshot of 2M files: ms', 20):
+for figure, value in ('randread 4k: clone', 91), ('randread 4k: plain', 100), ('snapshot of 2M files: ms', 20), \
+        ('writes + fsyncs: beside a limited writer', 95), ('writes + fsyncs, before a limited writer: alone', 100), \
+        ('p99 of fsync beside a limited writer: times alone', 1.5), ('limited to 500 writes/s: off by %', 6):
     results.add('disk', figure, 'nvfs', value)
 order = results.sides(sides.ALL)
 assert order == ['xfs', 'nvfs', 'null'], order
@@ -37,6 +39,9 @@ for line in ('pass disk: overwrite 4k + fdatasync 0.75 of xfs >= 0.7',
              'FAR BELOW (0.62 of its number) memory: create x1 0.38 of null >= 0.6',
              'below (0.98 of its number) nvfsd resident idle 65 MiB <= 64',
              'pass disk: randread 4k: clone 0.91 of plain >= 0.9',
+             'pass disk: writes + fsyncs: beside a limited writer 0.95 of alone >= 0.9',
+             'pass p99 of fsync beside a limited writer: times alone 1.50 times <= 2',
+             'below (0.83 of its number) limited to 500 writes/s: off by % 6.00 % <= 5',
              'FAR BELOW (0.50 of its number) snapshot of 2M files: ms 20 ms <= 10'):
     assert line in said, said
 machine = {'cpu': 'a & b', 'cores': 2, 'kernel': '6'}
