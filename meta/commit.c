@@ -115,6 +115,22 @@ static void watch_free(struct pool *pool, bool *said, uint64_t free, uint64_t to
 		  "%u %% of the room for %s is free", (unsigned)(free * 100 / total), what);
 }
 
+/*
+ * What may still be written: what is free beside the headroom; where thin subvolumes or snapshots use any, not more than what no claim
+ * has.
+ */
+static uint64_t data_room(struct pool *pool, const struct space_stats *space)
+{
+	const uint64_t free = space->free + space->waiting, capacity = pool_capacity(pool), headroom = pool->data_blocks - capacity;
+	const uint64_t room = free > headroom ? free - headroom : 0;
+	const int64_t loose = atomic_load(&pool->loose_blocks);
+	const int64_t unclaimed = (int64_t)capacity - (int64_t)atomic_load(&pool->reserved_blocks) - loose;
+
+	if (loose <= 0 || unclaimed >= (int64_t)room)
+		return room;
+	return unclaimed > 0 ? (uint64_t)unclaimed : 0;
+}
+
 /* After a commit, once in a second at most. */
 static void watch_room(struct committer *c)
 {
@@ -128,7 +144,7 @@ static void watch_room(struct committer *c)
 	c->watched = now;
 	space_get_stats(pool->space, &space);
 	metafs_stats(pool->metafs, &meta);
-	watch_free(pool, &pool->nearly_full, space.free + space.waiting, space.total, "data");
+	watch_free(pool, &pool->nearly_full, data_room(pool, &space), pool_capacity(pool), "data");
 	watch_free(pool, &pool->meta_nearly_full, meta.free_bytes + meta.pending_bytes, meta.share_bytes, "metadata");
 }
 

@@ -251,6 +251,46 @@ overcommit_is_kept_and_checked() {
 	nvfs events "$POOL" --json | jq -r .text | grep -q 'overcommit was set to 150 percent'
 }
 
+# Said once, when less than a twentieth of what can be written is left.
+a_full_pool_is_told() {
+	local room
+	kinds() { nvfs events "$POOL" --json | jq -r .kind | grep -c pool-nearly-full; }
+	nvfs subvolume create "$POOL:wide" --thin --size 320M >/dev/null
+	mkdir -p wide
+	mount.nvfs "$POOL:wide" wide
+	room=$(nvfs pool show "$POOL" --json | jq '.promise_limit_bytes / .overcommit_percent * 100 | floor')
+	head -c $((room / 2)) /dev/zero >wide/half
+	sync -f wide
+	same "$(kinds)" 0
+	fails dd if=/dev/zero of=wide/rest bs=1M count=512 status=none
+	sync -f wide
+	told() { sync -f wide && [ "$(kinds)" = 1 ]; }
+	in_time told
+	nvfs events "$POOL" | grep -q 'pool-nearly-full  *[0-4] % of the room for data is free'
+	# The pool was full, not the subvolume.
+	nvfs events "$POOL" | grep -q 'wide: the pool has no room left for thin subvolumes'
+	umount.fuse.nvfs wide
+	nvfs subvolume delete "$POOL:wide" --yes --wait
+}
+
+throttled_requests_are_counted() {
+	local writer
+	make_scratch slow
+	nvfs subvolume set "$POOL:slow" --write-iops 50 >/dev/null
+	mkdir -p slow
+	mount.nvfs "$POOL:slow" slow
+	while :; do dd if=/dev/zero of=slow/f bs=4k count=64 oflag=direct conv=notrunc status=none || break; done &
+	writer=$!
+	nvfs top "$POOL" --once --interval 2 --json >json
+	kill $writer
+	wait $writer || true
+	in_time umount.fuse.nvfs slow 2>/dev/null
+	cat json
+	jq -e '.subvolumes[0] | .throttled_per_s > 0 and .write.p99_us > 1000' json
+	same "$(nvfs events "$POOL" --json | jq -r 'select(.subvolume == "slow" and .kind == "throttled").severity')" info
+	nvfs subvolume delete "$POOL:slow" --yes
+}
+
 settings_outlive_the_daemon() {
 	same "$(nvfs pool show "$POOL" --json | jq .overcommit_percent)" 150
 }
@@ -270,7 +310,7 @@ pools_say_what_is_promised() {
 for t in scripts_have_to_say_yes dry_runs_change_nothing persons_are_asked waiting_ends_when_the_space_is_back \
 	events_say_what_happened events_are_followed_and_nobody_waits_for_who_follows top_shows_who_works \
 	top_works_without_a_terminal_that_can bash_completes_what_there_is colours_are_for_terminals help_fits_a_screen \
-	overcommit_is_kept_and_checked; do
+	throttled_requests_are_counted a_full_pool_is_told overcommit_is_kept_and_checked; do
 	run_test $t
 done
 stop_pool && start_pool
