@@ -53,6 +53,7 @@ static void print_one(const json_t *sv)
 
 	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&created, &tm));
 	printf("name         %s\n", json_text(sv, "name"));
+	printf("tenant       %s\n", json_text(sv, "tenant"));
 	printf("size         %s\n", size_text(json_u64(sv, "size_bytes"), size, sizeof(size)));
 	printf("used         %s\n", size_text(json_u64(sv, "used_bytes"), used, sizeof(used)));
 	printf("inodes       %llu of %llu\n", (unsigned long long)json_u64(sv, "used_inodes"),
@@ -93,10 +94,12 @@ static int cmd_subvolume_create(const struct nvfs_args *a)
 {
 	json_t *request = limits(a);
 
-	if (!arg_given(a, "size"))
-		die(EXIT_USAGE, "say how large it may become: --size 10G");
-	if (arg_given(a, "thin"))
-		json_object_set_new(request, "thin", json_true());
+	if (arg_given(a, "thin") && arg_given(a, "reserved"))
+		die(EXIT_USAGE, "--thin or --reserved, not both");
+	if (arg_given(a, "thin") || arg_given(a, "reserved"))
+		json_object_set_new(request, "thin", json_boolean(arg_given(a, "thin")));
+	if (arg_given(a, "tenant"))
+		json_object_set_new(request, "tenant", json_string(arg_text(a, "tenant")));
 	if (arg_given(a, "compression"))
 		json_object_set_new(request, "compression", json_string(arg_text(a, "compression")));
 	return show(a, nvfs_call(a->words[0], "subvolume.create", "name", request));
@@ -216,8 +219,10 @@ static int cmd_subvolume_list(const struct nvfs_args *a)
 
 static const struct nvfs_option create_options[] = {
 	{"size", OPTION_SIZE, "SIZE", "how large it may become", 's'},
+	{"tenant", OPTION_TEXT, "TENANT", "whose it is, and counts for; by default \"default\"", 0},
 	{"inodes", OPTION_NUMBER, "N", "how many files; by default one for each 16 KiB", 'N'},
 	{"thin", OPTION_FLAG, NULL, "reserve nothing: share what the pool has left", 0},
+	{"reserved", OPTION_FLAG, NULL, "reserve its size, whatever its tenant's default is", 0},
 	{"compression", OPTION_CHOICE, "off|lz4", "compress where that pays", 0},
 	{.name = NULL},
 };
@@ -242,7 +247,8 @@ const struct nvfs_command subvolume_commands[] = {
 	 .more = "Its size is reserved, so that it can be filled whatever others do;\n"
 		 "with --thin it shares what the pool has left.",
 	 .examples = "nvfs subvolume create tank:web --size 2G\n"
-		     "nvfs subvolume create tank:logs --size 10G --thin --compression lz4"},
+		     "nvfs subvolume create tank:logs --size 10G --thin --compression lz4\n"
+		     "nvfs subvolume create tank:db --size 20G --tenant red"},
 	{.group = "subvolume", .verb = "list", .run = cmd_subvolume_list, .min = 0, .max = 1, .args = "[POOL]",
 	 .help = "sizes and use of all",
 	 .examples = "nvfs subvolume list\n"

@@ -11,6 +11,7 @@ const struct nvfs_group nvfs_groups[] = {
 	{"subvolume", "what is mounted, with a size", subvolume_commands},
 	{"snapshot", "what a subvolume was", snapshot_commands},
 	{"clone", "a subvolume from another", clone_commands},
+	{"tenant", "who owns subvolumes, limits", tenant_commands},
 	{"sync", "make all written durable", sync_commands},
 	{"top", "what is going on now", top_commands},
 	{"events", "what happened lately", events_commands},

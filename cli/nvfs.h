@@ -82,6 +82,7 @@ extern const struct nvfs_command pool_commands[];
 extern const struct nvfs_command subvolume_commands[];
 extern const struct nvfs_command snapshot_commands[];
 extern const struct nvfs_command clone_commands[];
+extern const struct nvfs_command tenant_commands[];
 extern const struct nvfs_command sync_commands[];
 extern const struct nvfs_command top_commands[];
 extern const struct nvfs_command events_commands[];

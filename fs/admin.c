@@ -105,11 +105,11 @@ bool admin_knows(void *arg, const struct control_peer *peer)
 	return tenant_owns_any(admin->server->pool, &user);
 }
 
-bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant)
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant, int64_t at_ns)
 {
 	const struct tenant_user user = user_of(peer);
 
-	return peer->admin || (tenant[0] && tenant_is_owned(s->pool, tenant, &user));
+	return peer->admin || (tenant[0] && tenant_is_owned(s->pool, tenant, at_ns, &user));
 }
 
 /* With the eyes of who asks. */

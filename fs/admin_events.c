@@ -57,7 +57,7 @@ static json_t *follower_next(struct control_stream *stream)
 			return json_pack("{s:I}", "lost", (json_int_t)lost);
 		}
 		f->seen = e.number;
-		if (admin_sees(f->server, f->peer, e.tenant))
+		if (admin_sees(f->server, f->peer, e.tenant, e.time_ns))
 			return json_pack("{s:o}", "event", event_object(&e));
 	}
 	return NULL;
@@ -111,7 +111,7 @@ static json_t *collect(struct admin_context *c, uint64_t *seen, uint64_t *lost)
 	while (event_next(pool_events(c->server->pool), *seen, &e)) {
 		*lost += lost_before(*seen, &e);
 		*seen = e.number;
-		if (admin_sees(c->server, c->peer, e.tenant))
+		if (admin_sees(c->server, c->peer, e.tenant, e.time_ns))
 			json_array_append_new(list, event_object(&e));
 	}
 	return list;

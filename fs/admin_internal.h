@@ -56,9 +56,10 @@ json_t *admin_subvolume_reply(struct server *s, const char *name);
 
 /*
  * Whether who asks may know of what is this tenant's, "" for what is of the pool: administrators of everything, owners of what they
- * own. The one place that decides it for answers that are about many. Any thread.
+ * own, and what happened (at_ns since 1970) when it was there already. The one place that decides it for answers that are about many. Any
+ * thread.
  */
-bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant);
+bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant, int64_t at_ns);
 
 /*
  * An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL; the tenant of a subvolume that is there is

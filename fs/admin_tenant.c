@@ -258,7 +258,7 @@ static json_t *create(struct admin_context *c)
 	if (err)
 		return refused(err, why, "created", w.name);
 	log_info("%s: tenant %s was created by user %u", pool_name(c->server->pool), w.name, (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_TENANT_CREATED, NULL, w.name, "tenant %s was created", w.name);
+	admin_tell(c, EVENT_TENANT_CREATED, NULL, w.name, "created");
 	return reply_tenant(c, w.name, "");
 }
 
@@ -278,7 +278,7 @@ static json_t *set(struct admin_context *c)
 		return refused(err, why, "changed", w.name);
 	log_info("%s: tenant %s was changed by user %u%s%s", pool_name(c->server->pool), w.name, (unsigned)c->peer->uid,
 		 why[0] ? ": " : "", why);
-	admin_tell(c, EVENT_TENANT_CHANGED, NULL, w.name, "tenant %s was changed", w.name);
+	admin_tell(c, EVENT_TENANT_CHANGED, NULL, w.name, "its settings were changed");
 	return reply_tenant(c, w.name, why);
 }
 
@@ -330,7 +330,7 @@ static json_t *delete(struct admin_context *c)
 		return admin_ok(json_pack("{s:b,s:[{s:s,s:s,s:i,s:i}]}", "dry_run", 1, "would_delete", "kind", "tenant", "name", name,
 					  "used_bytes", 0, "used_inodes", 0));
 	log_info("%s: tenant %s was deleted by user %u", pool_name(c->server->pool), name, (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_TENANT_DELETED, NULL, name, "tenant %s was deleted", name);
+	admin_tell(c, EVENT_TENANT_DELETED, NULL, name, "deleted");
 	return admin_ok(NULL);
 }
 

@@ -44,7 +44,7 @@ static void add_volume(const struct volume *v, void *arg)
 {
 	struct collection *c = arg;
 
-	if (admin_sees(c->context->server, c->context->peer, v->tenant))
+	if (admin_sees(c->context->server, c->context->peer, v->tenant, INT64_MAX))
 		json_array_append_new(c->list, volume_object(v));
 }
 

@@ -161,7 +161,7 @@ int subvol_create(struct pool *pool, const char *name, const struct subvol_optio
 	take_defaults(&opts, &tenant->set);
 	blocks = admin_blocks(opts.size_bytes);
 	if (!blocks || opts.size_bytes > INT64_MAX)
-		return admin_refuse(&ref, -EINVAL, "a subvolume needs a size");
+		return admin_refuse(&ref, -EINVAL, "a subvolume needs a size: say how large it may become, as tenant %s has no default", tenant->name);
 	if (opts.compression > COMPRESSION_LZ4)
 		return admin_refuse(&ref, -EINVAL, "compression is off or lz4");
 	if (opts.thin && opts.reserved)

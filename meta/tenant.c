@@ -252,7 +252,7 @@ void tenant_remove(struct pool_tenant *t)
 static void tell(struct pool_tenant *t, int64_t since)
 {
 	const time_t until = (time_t)(since / NS_PER_S + t->set.grace_s);
-	char used[ADMIN_SIZE_TEXT], soft[ADMIN_SIZE_TEXT], when[32], text[EVENT_TEXT_MAX + NAME_BYTES_MAX];
+	char used[ADMIN_SIZE_TEXT], soft[ADMIN_SIZE_TEXT], when[32], text[EVENT_TEXT_MAX];
 	struct event_about about = { .kind = EVENT_SOFT_LIMIT, .severity = since ? EVENT_WARNING : EVENT_INFO, .tenant = t->name };
 	struct tm tm;
 
@@ -260,14 +260,14 @@ static void tell(struct pool_tenant *t, int64_t since)
 	admin_size(t->set.soft_blocks, soft);
 	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&until, &tm));
 	if (!since)
-		snprintf(text, sizeof(text), "tenant %s uses %s and is not above a soft limit any more", t->name, used);
+		snprintf(text, sizeof(text), "uses %s and is not above a soft limit any more", used);
 	else if (atomic_load(&t->grace_over))
-		snprintf(text, sizeof(text), "tenant %s uses %s, more than its soft limit of %s, and its grace is over: nothing of it "
-			 "grows until something was deleted", t->name, used, soft);
+		snprintf(text, sizeof(text), "uses %s, more than its soft limit of %s, and its grace is over: nothing of it grows until "
+			 "something was deleted", used, soft);
 	else
-		snprintf(text, sizeof(text), "tenant %s uses %s, more than its soft limit of %s: from %s on nothing of it grows unless "
-			 "it is below by then", t->name, used, soft, when);
-	log_msg(since ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "pool %s: %s", pool_name(t->pool), text);
+		snprintf(text, sizeof(text), "uses %s, more than its soft limit of %s: from %s on nothing of it grows unless it is below "
+			 "by then", used, soft, when);
+	log_msg(since ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "pool %s: tenant %s %s", pool_name(t->pool), t->name, text);
 	event_add(t->pool->events, &about, "%s", text);
 }
 
@@ -513,12 +513,12 @@ struct pool_tenant *tenant_only_seen(struct pool *pool)
 	return acts_for && count_owned(pool, acts_for, &last) == 1 ? last : NULL;
 }
 
-bool tenant_is_owned(struct pool *pool, const char *name, const struct tenant_user *user)
+bool tenant_is_owned(struct pool *pool, const char *name, int64_t at_ns, const struct tenant_user *user)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->owners_lock);
 	const struct pool_tenant *t = tenant_find_name(pool, name);
 
-	return t && is_owner(t, user);
+	return t && t->created_ns <= at_ns && is_owner(t, user);
 }
 
 bool tenant_owns_any(struct pool *pool, const struct tenant_user *user)

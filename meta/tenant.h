@@ -110,9 +110,12 @@ bool tenant_is_seen(struct pool *pool, uint32_t id);
 /* The only tenant that the user of this thread owns; NULL when it owns none or several. */
 struct pool_tenant *tenant_only_seen(struct pool *pool);
 
-/* Whether the user owns any tenant, or the one of this name. Any thread; they never wait for administration. */
+/*
+ * Whether the user owns any tenant; or the one that has this name now and had it already at that time, in ns since 1970: what happened
+ * before is of another one. Any thread; they never wait for administration.
+ */
 bool tenant_owns_any(struct pool *pool, const struct tenant_user *user);
-bool tenant_is_owned(struct pool *pool, const char *name, const struct tenant_user *user);
+bool tenant_is_owned(struct pool *pool, const char *name, int64_t at_ns, const struct tenant_user *user);
 
 /* ---- Administration: not on a reactor thread; durable when they return; refusals put a sentence into why ---- */
 

@@ -68,11 +68,12 @@ bool tenant_owns_any(struct pool *pool, const struct tenant_user *user)
 	return false;
 }
 
-bool tenant_is_owned(struct pool *pool, const char *name, const struct tenant_user *user)
+bool tenant_is_owned(struct pool *pool, const char *name, int64_t at_ns, const struct tenant_user *user)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&lock);
 
 	(void)pool;
+	(void)at_ns;
 	for (unsigned i = 0; i < count; i++)
 		if (!strcmp(tenants[i].name, name))
 			return owns(&tenants[i], user);
