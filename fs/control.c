@@ -297,6 +297,7 @@ static int hand_on(struct connection *c)
 /* Requests until the client goes, talks nonsense, or hands its socket on. */
 static void converse(struct connection *c)
 {
+	bool gone = false;
 	size_t len = 0;
 	int got;
 
@@ -310,12 +311,21 @@ static void converse(struct connection *c)
 			c->control->options.deferred(c->control->options.arg, hand_on(c));
 			return;
 		}
-		if (!send_reply(c->fd, reply) || !sane)
+		if (!sane) {
+			send_reply(c->fd, reply);
 			return;
-		if (c->peer.stream) {
+		}
+		/* What somebody who is gone said in whole lines before is done, and nobody hears of it. */
+		if (gone)
+			json_decref(reply);
+		else
+			gone = !send_reply(c->fd, reply);
+		if (c->peer.stream) { /* of one who is gone it ends at once */
 			follow(c->fd, c->peer.stream);
 			return;
 		}
+		if (gone && !memchr(c->line + len + 1, '\n', c->len - len - 1))
+			return;
 		c->len -= len + 1;
 		memmove(c->line, c->line + len + 1, c->len);
 	}

@@ -386,6 +386,25 @@ START_TEST(says_what_would_go)
 }
 END_TEST
 
+/* What was said in whole lines is done, whether anybody waits for the answers or not. */
+START_TEST(does_what_the_gone_have_said)
+{
+	static const char said[] = "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":4096}\n{\"op\":\"subvolume.create\","
+				   "\"name\":\"b\",\"size_bytes\":4096}\n{\"op\":\"subvolume.create\",\"name\":\"c\"";
+	int fd;
+
+	start_daemon();
+	fd = raw_connect();
+	ck_assert_int_eq(send(fd, said, sizeof(said) - 1, MSG_NOSIGNAL), sizeof(said) - 1);
+	close(fd);
+	for (int i = 0; i < 3000 && ask_error(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "b")); i++)
+		poll(NULL, 0, 20);
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "a"), -1));
+	json_decref(ask(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "b"), -1));
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "c")), -ENOENT);
+}
+END_TEST
+
 START_TEST(limits_lines)
 {
 	size_t len = 70000;
@@ -744,6 +763,7 @@ int main(void)
 		administers_subvolumes, mounts_and_unmounts, is_free_after_umount, mounts_once,
 		takes_back_a_mount_that_never_came, stops_under_load_when_forced,
 		replaces_a_dead_worker, gives_up_after_three_deaths, refuses_malformed_requests,
+		does_what_the_gone_have_said,
 		says_its_version, says_what_would_go, limits_lines, limits_connections,
 		strangers_get_a_refusal, owners_have_what_is_theirs, keeps_connections_for_others,
 		takes_no_descriptor_that_is_mounted, takes_only_descriptors_of_fuse,
