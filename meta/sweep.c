@@ -276,7 +276,7 @@ static int pass(struct sweep *s)
 		pace(s, now_ns() - from);
 	}
 	sweep_set_cursor(s, SWEEP_NONE, 0, 0);
-	return r ? r : sweep_stopping(s) ? -EINTR : 0;
+	return r < 0 ? r : sweep_stopping(s) ? -EINTR : 0;
 }
 
 /* Until it is gone, or nothing more of it can go: 0; -EAGAIN when another node has to go first. */
