@@ -366,6 +366,9 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 		tell_sweep(s, EVENT_SWEEP_BEGUN, name, "what was deleted is being taken apart");
 		r = sweep_node(s);
 	}
+	/* Its blocks are free for others when that is durable, and nobody else may come to ask for a commit. */
+	if (!r)
+		r = pool_commit_wait(s->pool);
 	if (!r)
 		tell_sweep(s, EVENT_SWEEP_ENDED, name, "what was deleted is gone");
 	if (s) {
