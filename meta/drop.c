@@ -68,6 +68,10 @@ static int drop_settle(struct op *op, struct file *f)
 		file_drop_inline(f);
 		file_uncharge(f, 1, own);
 	}
+	if (f->inline_taken) { /* the copy that was charged will not be made */
+		f->inline_taken = false;
+		file_uncharge(f, 0, 1);
+	}
 	if (f->changed || f->charged != f->put_mapped + f->put_inline)
 		return drop_put(op, f);
 	f->since = 0;

@@ -200,7 +200,8 @@ static int decide_one(struct sweep *s, const struct group *g)
 	r = ask_dead(s, group_ino(g));
 	if (r)
 		return r;
-	if (!g->has_child[0] && !s->dead[0] && (g->ancestor || !hides_only(s, g, &g->own)))
+	/* The whiteout of an inode may be what hides its other records: end_inode() sees to it when it is the child's. */
+	if (!g->has_child[0] && !s->dead[0] && (g->ancestor || is_inode_key(g) || !hides_only(s, g, &g->own)))
 		action = SWEEP_MOVE;
 	add_item(s, g, action)->child_goes = useless && !is_inode_key(g);
 	return 0;

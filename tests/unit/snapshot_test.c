@@ -197,6 +197,58 @@ START_TEST(an_open_subvolume)
 }
 END_TEST
 
+/* A small file that a snapshot holds is changed, and removed before that was written. */
+START_TEST(removed_before_it_is_copied)
+{
+	int64_t start;
+
+	make("small", 300, 2);
+	make("other", 300, 2);
+	make("stays", 0, 0);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "other"), 0);
+	start = tenant_use();
+	overwrite("small", 10, 20, 60, 0);
+	ck_assert_int_eq(tenant_use() - start, 1);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "small"), 0);
+	fixture_settle(&fx, 1000);
+	ck_assert_int_eq(tenant_use() - start, 0);
+	use("sv");
+	ck_assert_int_eq(tenant_use() - start, 0);
+}
+END_TEST
+
+/*
+ * What is left of an inode in a node without a name stays hidden for who removed it, although its `I` there went because all have versions of
+ * their own.
+ */
+START_TEST(removed_stays_removed)
+{
+	struct inode_attr attr = { .mode = 0600 };
+
+	make("f", 4 * BLOCK, 1);
+	make("g", BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(clone_of("sv", "s", "k"), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
+	use("k");
+	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
+	use(NULL);
+	ck_assert_int_eq(drop("sv", "s"), 0);
+	settled();
+	ck_assert_int_eq(snap("sv", "t"), 0);
+	ck_assert_int_eq(drop("sv", "t"), 0);
+	settled();
+	fixture_close(&fx);
+	fixture_check(fx.dev);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	use("k");
+	holds("f", 0, 4 * BLOCK, 1);
+	use("sv");
+	is_missing("f");
+}
+END_TEST
+
 /* Two snapshots go, oldest first, while the subvolume is open: what it has in memory of the first one's records is its own in the end. */
 START_TEST(records_move_twice)
 {
@@ -428,8 +480,9 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		a_closed_subvolume, an_open_subvolume, charges, records_move_twice, clones_are_volumes, rollback_goes_back,
-		groups_are_whole, snapshots_outlive, room_for_reserved, a_cut_leaves_all_or_nothing,
+		a_closed_subvolume, an_open_subvolume, charges, records_move_twice, removed_before_it_is_copied,
+		removed_stays_removed, clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive,
+		room_for_reserved, a_cut_leaves_all_or_nothing,
 	};
 	Suite *suite = suite_create("snapshot");
 	TCase *tcase = tcase_create("snapshot");
