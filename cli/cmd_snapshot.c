@@ -17,13 +17,7 @@
 /* A group is one request, of at most 64 KiB. */
 #define GROUP_MAX 100u
 
-/* POOL:VOL@SNAP taken apart: what is before the '@', and behind it. */
-struct snapshot_arg {
-	char *source;   /* POOL:VOL */
-	char *snapshot; /* NULL: there was no '@' */
-};
-
-static void arg_free(struct snapshot_arg *arg)
+void snapshot_arg_free(struct snapshot_arg *arg)
 {
 	free(arg->source);
 	free(arg->snapshot);
@@ -39,7 +33,7 @@ static char *copy(const char *text, size_t len)
 }
 
 /* A path may have an '@', so it counts behind the last colon only. */
-static struct snapshot_arg split(const char *word)
+struct snapshot_arg snapshot_arg_split(const char *word)
 {
 	const char *colon = strrchr(word, ':'), *at = colon ? strchr(colon, '@') : NULL;
 
@@ -50,7 +44,7 @@ static struct snapshot_arg split(const char *word)
 
 static struct snapshot_arg split_snapshot(const char *word)
 {
-	struct snapshot_arg arg = split(word);
+	struct snapshot_arg arg = snapshot_arg_split(word);
 
 	if (!strchr(word, ':') || !arg.snapshot)
 		die(EXIT_USAGE, "\"%s\" names no snapshot; write POOL:SUBVOLUME@SNAPSHOT", word);
@@ -118,7 +112,7 @@ static json_t *create_list(const struct nvfs_args *a, char **source)
 		json_array_append_new(list, item);
 		if (!*source)
 			*source = copy(arg.source, (size_t)(colon - arg.source));
-		arg_free(&arg);
+		snapshot_arg_free(&arg);
 	}
 	return list;
 }
@@ -254,7 +248,7 @@ static int cmd_snapshot_show(const struct nvfs_args *a)
 	else
 		print_one(json_object_get(reply, "snapshot"));
 	json_decref(reply);
-	arg_free(&arg);
+	snapshot_arg_free(&arg);
 	return EXIT_OK;
 }
 
@@ -275,7 +269,7 @@ static int cmd_snapshot_delete(const struct nvfs_args *a)
 			       a->wait ? "; its space is back" : "; what it alone held comes back in the background");
 	}
 	json_decref(reply);
-	arg_free(&arg);
+	snapshot_arg_free(&arg);
 	return EXIT_OK;
 }
 
@@ -299,7 +293,7 @@ static int cmd_snapshot_rollback(const struct nvfs_args *a)
 	else if (reply)
 		printf("%s is what %s has; snapshots made later are still there\n", arg.source, a->words[0]);
 	json_decref(reply);
-	arg_free(&arg);
+	snapshot_arg_free(&arg);
 	return EXIT_OK;
 }
 
@@ -327,7 +321,7 @@ static json_t *clone_name(const struct nvfs_args *a, const char *source)
 
 static int cmd_clone(const struct nvfs_args *a)
 {
-	struct snapshot_arg arg = split(a->words[0]);
+	struct snapshot_arg arg = snapshot_arg_split(a->words[0]);
 	json_t *request, *reply;
 
 	if (!strchr(a->words[0], ':'))
@@ -349,7 +343,7 @@ static int cmd_clone(const struct nvfs_args *a)
 	else
 		printf("cloned %s to %s\n", a->words[0], a->words[1]);
 	json_decref(reply);
-	arg_free(&arg);
+	snapshot_arg_free(&arg);
 	return EXIT_OK;
 }
 
@@ -381,6 +375,13 @@ const struct nvfs_command snapshot_commands[] = {
 	{.group = "snapshot", .verb = "show", .run = cmd_snapshot_show, .min = 1, .max = 1, .args = "POOL:VOL@SNAP",
 	 .help = "all about one",
 	 .examples = "nvfs snapshot show tank:web@monday"},
+	{.group = "snapshot", .verb = "diff", .run = cmd_snapshot_diff, .min = 1, .max = 2, .args = "POOL:VOL[@SNAP] [POOL:VOL[@SNAP]]",
+	 .help = "paths that changed since then, or up to another",
+	 .more = "Sorted by path: + created, - deleted, M data was written, A attributes only,\n"
+		 "R renamed. Of a directory, data is its names. With one name: up to now.\n"
+		 "With --json one object a line.",
+	 .examples = "nvfs snapshot diff tank:web@monday\n"
+		     "nvfs snapshot diff tank:web@monday tank:web@tuesday --json | jq -r .path"},
 	{.group = "snapshot", .verb = "delete", .run = cmd_snapshot_delete, .min = 1, .max = 1, .args = "POOL:VOL@SNAP",
 	 .flags = NVFS_DESTROYS | NVFS_LONG, .help = "delete it; others are as before",
 	 .more = "Not while it is mounted. What it alone held comes back in the background.",

@@ -13,6 +13,7 @@ const struct nvfs_group nvfs_groups[] = {
 	{"clone", "a subvolume from another", clone_commands},
 	{"tenant", "who owns subvolumes, limits", tenant_commands},
 	{"sync", "make all written durable", sync_commands},
+	{"du", "who holds how much", usage_commands},
 	{"top", "what is going on now", top_commands},
 	{"events", "what happened lately", events_commands},
 	{"debug", "records of a pool", debug_commands},

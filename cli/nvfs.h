@@ -79,6 +79,7 @@ struct nvfs_group {
 
 extern const struct nvfs_group nvfs_groups[];
 extern const struct nvfs_command pool_commands[];
+extern const struct nvfs_command usage_commands[];
 extern const struct nvfs_command subvolume_commands[];
 extern const struct nvfs_command snapshot_commands[];
 extern const struct nvfs_command clone_commands[];
@@ -172,6 +173,16 @@ json_t *nvfs_ask(const char *pool, const char *op, bool quiet);
 
 /* client_each_pool(), or exits with a line that says why the pools are not known. */
 void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg);
+
+/* POOL:VOL@SNAP taken apart: what is before the '@', and behind it. Of a word without one, snapshot is NULL. */
+struct snapshot_arg {
+	char *source, *snapshot;
+};
+struct snapshot_arg snapshot_arg_split(const char *word);
+void snapshot_arg_free(struct snapshot_arg *arg);
+
+/* In cmd_usage.c, with `nvfs du`, whose answers come in lines as well. */
+int cmd_snapshot_diff(const struct nvfs_args *a);
 
 /* Exit code of an errno. */
 int nvfs_exit_code(int err);

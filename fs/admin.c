@@ -67,6 +67,7 @@ static const struct admin_request *const tables[] = {
 	admin_snapshot_requests,
 	admin_top_requests,
 	admin_tenant_requests,
+	admin_usage_requests,
 };
 
 static const struct admin_request *find_request(const char *op)

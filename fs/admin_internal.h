@@ -41,6 +41,7 @@ extern const struct admin_request admin_event_requests[];
 extern const struct admin_request admin_snapshot_requests[];
 extern const struct admin_request admin_top_requests[];
 extern const struct admin_request admin_tenant_requests[];
+extern const struct admin_request admin_usage_requests[];
 
 /* A reply that has only "ok", or fields besides; takes the fields. */
 json_t *admin_ok(json_t *fields);

@@ -14,7 +14,7 @@
 struct volume_entry {
 	uint32_t id;
 	bool deleted;
-	char name[SUBVOL_NAME_MAX + 1];
+	char name[SUBVOL_NAME_MAX + 1], tenant[NAME_BYTES_MAX + 1];
 };
 
 /* What the moment has of `sys`. */
@@ -35,6 +35,7 @@ struct listing {
 static int add_volume(void *arg, const struct sys_key *key, const void *value, size_t len)
 {
 	struct listing *l = arg;
+	const struct pool_tenant *tenant;
 	struct volume_entry *v;
 	struct subvol_rec rec;
 
@@ -45,6 +46,8 @@ static int add_volume(void *arg, const struct sys_key *key, const void *value, s
 	v = &l->volumes[l->nvolumes++];
 	*v = (struct volume_entry){ .id = key->id, .deleted = rec.flags & SUBVOL_DELETING };
 	memcpy(v->name, rec.name, rec.name_len);
+	tenant = tenant_find(l->moment.pool, rec.tenant);
+	strcpy(v->tenant, tenant ? tenant->name : "");
 	return 0;
 }
 
@@ -114,7 +117,7 @@ static int add_row(struct listing *l, const struct node_entry *n, const struct u
 		.subvol = v->name,
 		.snapshot = n->rec.state == NODE_SNAPSHOT ? n->name : NULL,
 		.deleted = v->deleted,
-		.tenant = n->rec.tenant,
+		.tenant = v->tenant,
 		.created_ns = n->rec.created_ns,
 		.referenced = (uint64_t)(u->data + u->promised + c->meta),
 		.data = (uint64_t)u->data,
@@ -194,11 +197,19 @@ static int count_trees(struct listing *l)
 
 /* ---- ---- */
 
+/* Under the lock for the names of tenants. */
+static int load_volumes(struct listing *l)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&l->moment.pool->admin_lock);
+
+	return sysrec_each_at(l->moment.pool->db, l->moment.at, REC_SUBVOL, add_volume, l);
+}
+
 static int load(struct listing *l)
 {
 	struct db *db = l->moment.pool->db;
 	const struct db_snapshot *at = l->moment.at;
-	int r = sysrec_each_at(db, at, REC_SUBVOL, add_volume, l);
+	int r = load_volumes(l);
 
 	l->counters = calloc(l->moment.nodes.count + 1, sizeof(*l->counters));
 	if (!l->counters)

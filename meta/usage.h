@@ -22,7 +22,7 @@
 struct usage {
 	const char *subvol, *snapshot; /* snapshot NULL: the subvolume as it is now */
 	bool deleted;                  /* the snapshot's subvolume was */
-	uint32_t tenant;
+	const char *tenant;            /* "": unknown */
 	int64_t created_ns;
 	uint64_t referenced;           /* what is visible, as it is charged: data, promised, meta */
 	uint64_t data, promised, meta; /* written; by fallocate only; directories, xattrs, what lies in inodes */

@@ -13,7 +13,9 @@
 #include "meta/event.h"
 #include "meta/label.h"
 #include "meta/pool.h"
+#include "meta/diff.h"
 #include "meta/snapshot.h"
+#include "meta/usage.h"
 #include "meta/subvol.h"
 #include "meta/tenant.h"
 #include "tests/fake/fake_meta.h"
@@ -346,5 +348,20 @@ int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct sn
 int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg)
 {
 	(void)pool, (void)subvol, (void)fn, (void)arg;
+	return 0;
+}
+
+int snapshot_diff(struct pool *pool, const struct snapshot_name *from, const struct snapshot_name *to, const struct progress *progress,
+		  int (*fn)(void *arg, const struct diff_change *change), void *arg, char *why, size_t why_len)
+{
+	(void)pool, (void)from, (void)to, (void)progress, (void)fn, (void)arg, (void)why, (void)why_len;
+	return -ENOENT;
+}
+
+int usage_count(struct pool *pool, const struct snapshot_name *only, const struct progress *progress,
+		int (*fn)(void *arg, const struct usage *usage), void *arg, struct usage_total *total, char *why, size_t why_len)
+{
+	(void)pool, (void)only, (void)progress, (void)fn, (void)arg, (void)why, (void)why_len;
+	*total = (struct usage_total){ 0 };
 	return 0;
 }
