@@ -3,6 +3,7 @@
 #
 # What administrators may get wrong, alone and together: names and sizes that cannot be, eight who do opposite things at once, and
 # clients that die in the middle. Each gets one clear line and the exit code of its kind, and nothing is left half done.
+# shellcheck disable=SC2154 # MNT_*: mount_subvolume sets them
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
 

@@ -3,10 +3,11 @@
 #
 # A tenant's limits are exact, over all its subvolumes, snapshots and clones: EDQUOT at the very block and inode, by whatever way they
 # are filled (nvfs-exact), and never in the way of overwriting and deleting. EXACT_ONLY limits it to the cases of that name pattern.
+# shellcheck disable=SC2154 # MNT_*: mount_subvolume sets them
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
-exact=$NVFS_BUILDDIR/tests/mount/nvfs-exact
-[ -x "$exact" ] || die "$exact is not built"
+# shellcheck source=tests/mount/exact_lib.sh
+. "$(dirname "$0")/exact_lib.sh"
 command -v python3 >/dev/null || skip_suite "python3 is not installed"
 
 # ask JSON: the answer to a request, on one line; fails when it is refused.
@@ -29,7 +30,7 @@ uses() { [ "$(blocks_used "$1")" = "$2" ] || { echo "$1 uses $(blocks_used "$1")
 
 # new_volume NAME TENANT SIZE [MORE KEYS]: mounted on $WORK/NAME.
 new_volume() {
-	ask '{"op":"subvolume.create","name":"'"$1"'","tenant":"'"$2"'","size_bytes":'$(numfmt --from=iec "$3")"${4-}}" >/dev/null
+	ask '{"op":"subvolume.create","name":"'"$1"'","tenant":"'"$2"'","size_bytes":'"$(numfmt --from=iec "$3")${4-}}" >/dev/null
 	mkdir -p "$WORK/$1"
 	mount.nvfs "$POOL:$1" "$WORK/$1"
 }
@@ -245,27 +246,6 @@ clones_are_charged_for_what_they_write() {
 	in_time uses c 0
 }
 
-# Each way of nvfs-exact, where the tenant's limit is the lower one.
-cases() {
-	local prefix=$1 out=$WORK/cases.out bad status
-	shift
-	set -m
-	# shellcheck disable=SC2086
-	timeout -k 10 600 "$exact" "$@" ${EXACT_ONLY:+--only $EXACT_ONLY} >"$out" 2>&1 </dev/null &
-	RUNNING=$!
-	set +m
-	wait "$RUNNING"
-	status=$?
-	RUNNING=
-	sed -E "s/^(ok|not ok|skip) /&$prefix:/" "$out"
-	bad=$(grep -c '^not ok ' "$out")
-	if ! grep -q '^# .* passed' "$out"; then
-		echo "not ok $prefix:nvfs-exact ended early with status $status"
-		bad=$((bad + 1))
-	fi
-	FAILED=$((FAILED + bad))
-}
-
 make_pool 512M
 for t in at_the_very_block_over_several_subvolumes inodes_over_several_subvolumes ten_at_once_over_three_subvolumes \
 	snapshots_are_charged_for_what_was_overwritten clones_are_charged_for_what_they_write; do
@@ -273,7 +253,8 @@ for t in at_the_very_block_over_several_subvolumes inodes_over_several_subvolume
 done
 make_tenant e '{"used_bytes":'$((16 << 20))',"inodes":1000}'
 new_volume e e 40M ',"inodes":1500'
-cases tenant "$WORK/e" --blocks 4096 --inodes 1000 --beyond 6144,500 --skip by_bytes --skip '*alike*'
+# Each way of nvfs-exact, where the tenant's limit is the lower one.
+cases tenant "$WORK/e" 4096 1000 --beyond 6144,500 --skip by_bytes --skip '*alike*'
 run_test umount.fuse.nvfs "$WORK/e"
 check_pool
 finish

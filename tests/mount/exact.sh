@@ -3,66 +3,18 @@
 #
 # Limits are exact to the block and to the inode, in whatever way a subvolume is filled (nvfs-exact), by one writer and by ten,
 # while it is resized, and after the daemon was killed. EXACT_ONLY limits it to the cases of that name pattern.
+# shellcheck disable=SC2154 # MNT_*: mount_subvolume sets them
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
-only=${EXACT_ONLY:+--only $EXACT_ONLY}
-exact=$NVFS_BUILDDIR/tests/mount/nvfs-exact
-[ -x "$exact" ] || die "$exact is not built"
-
-# cases PREFIX DIR BLOCKS INODES [ARGUMENT...]: each line of nvfs-exact becomes a result, its name with the prefix.
-cases() {
-	local prefix=$1 dir=$2 blocks=$3 inodes=$4 out=$WORK/cases.out bad status
-	shift 4
-	# In the background: a signal to the suite is not to wait for it.
-	set -m
-	# shellcheck disable=SC2086
-	timeout -k 10 600 "$exact" "$dir" --blocks "$blocks" --inodes "$inodes" "$@" $only >"$out" 2>&1 </dev/null &
-	RUNNING=$!
-	set +m
-	wait "$RUNNING"
-	status=$?
-	RUNNING=
-	sed -E "s/^(ok|not ok|skip) /&$prefix:/" "$out"
-	bad=$(grep -c '^not ok ' "$out")
-	if ! grep -q '^# .* passed' "$out"; then
-		echo "not ok $prefix:nvfs-exact ended early with status $status"
-		bad=$((bad + 1))
-	fi
-	FAILED=$((FAILED + bad))
-}
+# shellcheck source=tests/mount/exact_lib.sh
+. "$(dirname "$0")/exact_lib.sh"
 
 # ---- While ten are at it
 
-blocks_below() { find "$1" -xdev -printf '%b\n' | awk '{ sum += $1 / 8 } END { print sum }'; }
-state_of() { nvfs subvolume show "$POOL:$1" --json; }
-field() { sed -nE 's/^  "'"$1"'": ([0-9]+),?$/\1/p'; }
-used_of() { state_of "$1" | field used_bytes; }
-
-# The numbers of one look at a subvolume: within its limits, and never below 0.
-in_bounds() {
-	local state size used inodes used_inodes
-	state=$(state_of "$1")
-	size=$(field size_bytes <<<"$state") used=$(field used_bytes <<<"$state")
-	inodes=$(field inodes <<<"$state") used_inodes=$(field used_inodes <<<"$state")
-	[ "$used" -ge 0 ] && [ "$used" -le "$size" ] && [ "$used_inodes" -gt 0 ] && [ "$used_inodes" -le "$inodes" ] && return
-	echo "$used of $size bytes, $used_inodes of $inodes inodes"
-	return 1
-}
-
-# ten_busy_ones DIR: in the background; ended by enough.
-ten_busy_ones() {
-	"$exact" "$1" --blocks 16384 --inodes 5000 --busy 2>"$WORK/busy.err" &
-	busy=$!
-}
-enough() {
-	kill "$busy"
-	wait "$busy" || { cat "$WORK/busy.err"; return 1; }
-}
-
 limits_of_busy_ones_move() {
-	local i size inodes refused=0 done=0
-	ten_busy_ones "$MNT_large"
-	for i in $(seq 60); do
+	local size inodes refused=0 done=0
+	ten_busy_ones "$MNT_large" 16384
+	for _ in $(seq 60); do
 		size=$((4096 * (RANDOM % 9000 + 200))) inodes=$((RANDOM % 400 + 20))
 		in_bounds large
 		if nvfs subvolume resize "$POOL:large" --size $size --inodes $inodes >out 2>err; then
@@ -84,7 +36,7 @@ limits_of_busy_ones_move() {
 # To the block and the inode, on what the busy ones left.
 resized_to_what_is_used() {
 	local used inodes
-	in_time settled large
+	in_time settled large "$MNT_large"
 	used=$(used_of large) inodes=$(state_of large | field used_inodes)
 	nvfs subvolume resize "$POOL:large" --size "$used" --inodes "$inodes" >/dev/null
 	same "$(df --output=avail -B1 "$MNT_large" | tail -1 | tr -d ' ')" 0
@@ -99,35 +51,15 @@ resized_to_what_is_used() {
 	rm -r "${MNT_large:?}"/*
 }
 
-# Nothing more comes back in the background.
-settled() {
-	local before
-	before=$(used_of "$1")
-	sync -f "$MNT_large"
-	nvfs sync "$POOL:$1"
-	[ "$before" = "$(used_of "$1")" ] && [ $((before / 4096)) = "$(blocks_below "$MNT_large")" ]
-}
-
-# The daemon's two processes at once, as in durable.sh: what they shared is gone.
-kill_pool() {
-	local supervisor=${SERVERS[$POOL]} worker
-	worker=$(nvfs pool show "$POOL" --json | sed -nE 's/.*"worker_pid": *([0-9]+).*/\1/p')
-	kill -STOP "$supervisor"
-	kill -KILL "$worker"
-	kill -KILL "$supervisor"
-	wait "$supervisor" 2>/dev/null
-	in_time flock -n "$POOL_FILE" true
-}
-
 used_is_what_is_there() {
-	in_time settled large
+	in_time settled large "$MNT_large"
 }
 
 # Killed while ten write: what is charged afterwards is what a scan finds, to the block.
 crash_round() {
-	ten_busy_ones "$MNT_large"
+	ten_busy_ones "$MNT_large" 16384
 	in_time more_than_a_mib
-	sleep 0.$((RANDOM % 10))
+	sleep 0.$((RANDOM % 10)) # at any moment
 	kill_pool
 	kill "$busy" 2>/dev/null
 	wait "$busy" 2>/dev/null

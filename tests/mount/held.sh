@@ -4,12 +4,12 @@
 # Limits where blocks are shared: snapshots never count against the subvolume, and what they hold is charged to the block where it
 # has to be; a subvolume with snapshots and a clone are exact like others (nvfs-exact); on a full pool what was promised works.
 # EXACT_ONLY limits it to the cases of that name pattern.
+# shellcheck disable=SC2154 # MNT_*: mount_subvolume sets them
 # shellcheck source=tests/mount/lib.sh
 . "$(dirname "$0")/lib.sh"
-exact=$NVFS_BUILDDIR/tests/mount/nvfs-exact
-[ -x "$exact" ] || die "$exact is not built"
+# shellcheck source=tests/mount/exact_lib.sh
+. "$(dirname "$0")/exact_lib.sh"
 command -v python3 >/dev/null || skip_suite "python3 is not installed"
-export exact
 
 # ---- Writing, counted
 
@@ -185,7 +185,7 @@ fill_the_rest() {
 
 # A thin one pays for each block that it writes over: until the pool has no more, and not one block less.
 thin_overwrites_to_the_last_block_of_the_pool() {
-	local room done
+	local room
 	same "$(write_seed "$at/f" buffered 1 12000)" "12000 -"
 	sync "$at/f"
 	nvfs snapshot create "$POOL:v@s1" >/dev/null
@@ -221,29 +221,62 @@ thin_overwrites_to_the_last_block_of_the_pool() {
 	seen v@s1 snap_has 1 12000
 }
 
-# ---- Every way to fill
+# ---- Ten that write all the time
 
-# cases PREFIX DIR BLOCKS INODES [ARGUMENT...]
-cases() {
-	local prefix=$1 dir=$2 blocks=$3 inodes=$4 out=$WORK/cases.out bad status
-	shift 4
-	set -m
-	# shellcheck disable=SC2086
-	timeout -k 10 600 "$exact" "$dir" --blocks "$blocks" --inodes "$inodes" "$@" \
-		${EXACT_ONLY:+--only $EXACT_ONLY} >"$out" 2>&1 </dev/null &
-	RUNNING=$!
-	set +m
-	wait "$RUNNING"
-	status=$?
-	RUNNING=
-	sed -E "s/^(ok|not ok|skip) /&$prefix:/" "$out"
-	bad=$(grep -c '^not ok ' "$out")
-	if ! grep -q '^# .* passed' "$out"; then
-		echo "not ok $prefix:nvfs-exact ended early with status $status"
-		bad=$((bad + 1))
-	fi
-	FAILED=$((FAILED + bad))
+# some_snapshots NUMBER: so many requests for snapshots and clones of busy ones, and for their end.
+some_snapshots() {
+	local names=(a b c d) name
+	for _ in $(seq "$1"); do
+		name=${names[RANDOM % 4]}
+		case $((RANDOM % 5)) in
+		0 | 1) nvfs snapshot create "$POOL:busy@$name" ;;
+		2 | 3) nvfs snapshot delete --yes "$POOL:busy@$name" ;;
+		4) nvfs clone "$POOL:busy" "$POOL:clone-$name" --thin || nvfs subvolume delete --yes "$POOL:clone-$name" ;;
+		esac >out 2>err || [ "$(grep -cE 'already|there is no|no snapshot: ' err)" = 1 ] || { cat err; return 1; }
+		in_bounds busy
+	done
 }
+
+snapshots_of_busy_ones() {
+	ten_busy_ones "$MNT_busy" 12288
+	some_snapshots 60
+	enough
+	in_time settled busy "$MNT_busy"
+}
+
+# Killed in the middle of all that: the records are whole, and the charges what a scan finds.
+crash_round() {
+	local switching
+	ten_busy_ones "$MNT_busy" 12288
+	( cd "$WORK" && some_snapshots 1000 >/dev/null 2>&1 ) &
+	switching=$!
+	sleep 1.$((RANDOM % 10)) # at any moment
+	kill_pool
+	kill "$busy" "$switching" 2>/dev/null
+	wait "$busy" "$switching" 2>/dev/null
+	umount "$MNT_busy" || umount -l "$MNT_busy"
+	TEST_NAME=fsck_after_a_kill run_test fsck_finds_nothing "$POOL_FILE"
+	start_pool
+	mount_subvolume busy
+	TEST_NAME=used_is_what_is_there run_test in_time settled busy "$MNT_busy"
+}
+
+# Subvolumes, clones and snapshots in any order: in the end nothing is held.
+all_of_it_goes() {
+	local kind name
+	umount.fuse.nvfs "$MNT_busy"
+	nvfs subvolume delete --yes "$POOL:busy"
+	{ nvfs snapshot list "$POOL" --json | sed -n 's/^ *"snapshot": "\(.*\)",$/snapshot busy@\1/p'
+		nvfs subvolume list "$POOL" --json | sed -n 's/^ *"name": "\(.*\)",$/subvolume \1/p'; } | shuf >left
+	while read -r kind name; do
+		nvfs "$kind" delete --yes "$POOL:$name"
+	done <left
+	in_time nothing_is_held
+	same "$(pool_field reserved_bytes)" 0
+	same "$(pool_field promised_bytes)" 0
+}
+
+# ---- Every way to fill
 
 # A tree of files of all kinds, and a snapshot of it; then nothing is left of it but in the snapshot.
 leave_a_snapshot() {
@@ -266,6 +299,14 @@ TEST_NAME=what_would_break_a_promise_is_refused run_test with_volume 80M -- what
 make_pool 256M
 TEST_NAME=thin_overwrites_to_the_last_block_of_the_pool \
 	run_test with_volume 390M --thin -- thin_overwrites_to_the_last_block_of_the_pool
+make_pool 384M
+make_subvolume busy --size 48M --inodes 3000
+mount_subvolume busy
+run_test snapshots_of_busy_ones
+for _ in 1 2; do
+	crash_round
+done
+run_test all_of_it_goes
 make_pool 256M
 make_subvolume kept --size 16M --inodes 1000
 mount_subvolume kept
