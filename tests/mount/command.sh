@@ -73,11 +73,17 @@ free_bytes() {
 
 waiting_ends_when_the_space_is_back() {
 	local before
+	need python3
 	before=$(free_bytes)
 	make_scratch big
 	mkdir -p big
 	mount.nvfs "$POOL:big" big
-	head -c 48M /dev/urandom >big/f
+	# A record for each block: that takes its time.
+	python3 -c '
+import os
+f = os.open("big/f", os.O_RDWR | os.O_CREAT)
+for i in range(12000):
+	os.pwrite(f, b"x" * 4096, i << 18)'
 	umount.fuse.nvfs big
 	[ "$(free_bytes)" -lt $((before - 40000000)) ]
 	nvfs subvolume delete "$POOL:big" --yes --wait >out
@@ -251,26 +257,38 @@ overcommit_is_kept_and_checked() {
 	nvfs events "$POOL" --json | jq -r .text | grep -q 'overcommit was set to 150 percent'
 }
 
-# Said once, when less than a twentieth of what can be written is left.
-a_full_pool_is_told() {
+# fills_the_pool SUBVOLUME: it is said once, when less than a twentieth of what can be written is left.
+fills_the_pool() {
 	local room
 	kinds() { nvfs events "$POOL" --json | jq -r .kind | grep -c pool-nearly-full; }
-	nvfs subvolume create "$POOL:wide" --thin --size 320M >/dev/null
+	told() { sync -f wide && [ "$(kinds)" = 1 ]; }
 	mkdir -p wide
-	mount.nvfs "$POOL:wide" wide
+	mount.nvfs "$POOL:$1" wide
 	room=$(nvfs pool show "$POOL" --json | jq '.promise_limit_bytes / .overcommit_percent * 100 | floor')
 	head -c $((room / 2)) /dev/zero >wide/half
 	sync -f wide
 	same "$(kinds)" 0
 	fails dd if=/dev/zero of=wide/rest bs=1M count=512 status=none
-	sync -f wide
-	told() { sync -f wide && [ "$(kinds)" = 1 ]; }
 	in_time told
 	nvfs events "$POOL" | grep -q 'pool-nearly-full  *[0-4] % of the room for data is free'
+	umount.fuse.nvfs wide
+}
+
+a_full_pool_is_told() {
+	nvfs subvolume create "$POOL:wide" --thin --size 320M >/dev/null
+	fills_the_pool wide
 	# The pool was full, not the subvolume.
 	nvfs events "$POOL" | grep -q 'wide: the pool has no room left for thin subvolumes'
-	umount.fuse.nvfs wide
 	nvfs subvolume delete "$POOL:wide" --yes --wait
+}
+
+# All of it is one claim: what stays free can never be written.
+a_pool_full_of_claims_is_told() {
+	local limit
+	limit=$(nvfs pool show "$POOL" --json | jq '.promise_limit_bytes / .overcommit_percent * 99 / 4096 | floor * 4096')
+	nvfs subvolume create "$POOL:all" --size "$limit" >/dev/null
+	fills_the_pool all
+	nvfs subvolume delete "$POOL:all" --yes --wait
 }
 
 throttled_requests_are_counted() {
@@ -316,5 +334,6 @@ done
 stop_pool && start_pool
 run_test settings_outlive_the_daemon
 run_test pools_say_what_is_promised
+run_test a_pool_full_of_claims_is_told
 check_pool
 finish

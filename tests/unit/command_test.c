@@ -4,6 +4,11 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cli/completion.h"
 #include "cli/nvfs.h"
@@ -236,6 +241,51 @@ START_TEST(top_adds_up_tenants_and_sorts)
 }
 END_TEST
 
+/* ---- Waiting ---- */
+
+#define ROUNDS 3
+
+/* A daemon that has something to sweep for some rounds; ends well when it was asked once more. */
+static void sweep_for_a_while(int listening)
+{
+	char line[256];
+	int fd = accept(listening, NULL, NULL), asked = 0;
+	FILE *in = fdopen(fd, "r");
+
+	for (; in && fgets(line, sizeof(line), in); asked++) {
+		if (!strstr(line, "pool.show"))
+			_exit(2);
+		dprintf(fd, "{\"ok\":true,\"version\":1,\"pool\":{\"sweeps\":%d,\"sweeping_bytes\":%d}}\n", ROUNDS - asked,
+			(ROUNDS - asked) * 4096);
+	}
+	_exit(asked == ROUNDS + 1 ? 0 : 3);
+}
+
+START_TEST(waits_until_nothing_is_swept)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), status;
+	char pool[32];
+	pid_t pid;
+
+	snprintf(pool, sizeof(pool), "test-wait-%d", (int)getpid());
+	ck_assert_int_eq(client_socket_path(pool, addr.sun_path), 0);
+	mkdir(NVFS_RUN_DIR, 0755);
+	/* Who may not make a socket there cannot be a daemon. */
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) && (errno == EACCES || errno == ENOENT || errno == EROFS))
+		return;
+	ck_assert_int_eq(listen(fd, 1), 0);
+	pid = fork();
+	if (!pid)
+		sweep_for_a_while(fd);
+	close(fd);
+	nvfs_wait_for_sweeps(pool);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	unlink(addr.sun_path);
+	ck_assert_int_eq(status, 0);
+}
+END_TEST
+
 /* ---- Exit codes ---- */
 
 START_TEST(kinds_of_errors_have_codes)
@@ -405,6 +455,7 @@ int main(void)
 	tcase_add_test(rest, odd_lines_are_no_harm);
 	tcase_add_test(rest, top_shows_differences);
 	tcase_add_test(rest, top_adds_up_tenants_and_sorts);
+	tcase_add_test(rest, waits_until_nothing_is_swept);
 	tcase_add_test(rest, kinds_of_errors_have_codes);
 	tcase_add_test(rest, colours_are_for_terminals);
 	suite_add_tcase(s, rest);
