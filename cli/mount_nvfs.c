@@ -31,7 +31,7 @@ struct mount_args {
 	const char *source, *dir;
 	int dir_fd;
 	unsigned long flags, given; /* given: those that an option set or cleared */
-	bool writeback, parallel_dio, fake, no_table;
+	bool writeback, parallel_dio, snapdir, fake, no_table;
 };
 
 static const struct {
@@ -120,6 +120,8 @@ static void take_option(const char *opt, struct mount_args *a)
 		a->writeback = true;
 	else if (strcmp(opt, "parallel_dio") == 0)
 		a->parallel_dio = true;
+	else if (strcmp(opt, "snapdir") == 0)
+		a->snapdir = true;
 	else
 		die(EX_USAGE_, "unknown option \"%s\"; mount.nvfs(8) lists them all", opt);
 }
@@ -216,11 +218,11 @@ static json_t *path_text(const char *path)
 /* A session for this subvolume on fd; the reply says what mount(2) is to be given. */
 static json_t *request_mount(struct client *c, const struct mount_args *a, const char *subvolume, int fd)
 {
-	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:o, s:b, s:b, s:b, s:b}", "op", "mount", "subvolume",
+	json_t *reply = NULL, *request = json_pack("{s:s, s:s, s:o, s:b, s:b, s:b, s:b, s:b}", "op", "mount", "subvolume",
 						   subvolume, "target", path_text(a->dir), "read_only",
 						   !!(a->flags & MS_RDONLY),
 						   "writeback", a->writeback, "parallel_dio", a->parallel_dio,
-						   "noatime", !!(a->flags & MS_NOATIME));
+						   "noatime", !!(a->flags & MS_NOATIME), "snapdir", a->snapdir);
 
 	if (client_call(c, request, fd, &reply))
 		die(EX_FAIL, "%s: %s", a->source, client_message(c));

@@ -53,16 +53,16 @@ static json_t *mount_reply(struct server *s, const char *subvolume, bool read_on
 static json_t *mount_subvolume(struct admin_context *c)
 {
 	struct mount_request m = { .target = "" };
-	int read_only = 0, writeback = 0, parallel_dio = 0, noatime = 0, err;
+	int read_only = 0, writeback = 0, parallel_dio = 0, noatime = 0, snapdir = 0, err;
 	char why[1024] = "";
 	json_error_t error;
 	uint32_t number;
 	const char *op;
 
-	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?s,s?b,s?b,s?b,s?b!}", "op", &op,
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?s,s?b,s?b,s?b,s?b,s?b!}", "op", &op,
 			   "subvolume", &m.subvolume, "target", &m.target, "read_only", &read_only,
 			   "writeback", &writeback, "parallel_dio", &parallel_dio,
-			   "noatime", &noatime))
+			   "noatime", &noatime, "snapdir", &snapdir))
 		return admin_bad_request(&error);
 	if (!is_fuse_device(c->fd))
 		return control_refuse(EBADF, "a descriptor of /dev/fuse has to come with the request");
@@ -76,6 +76,7 @@ static json_t *mount_subvolume(struct admin_context *c)
 	m.writeback = writeback;
 	m.parallel_dio = parallel_dio;
 	m.noatime = noatime;
+	m.snapdir = snapdir;
 	m.fd = take_fd(&c->fd);
 	err = server_mount(c->server, &m, &number, why, sizeof(why));
 	if (err)

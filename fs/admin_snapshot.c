@@ -116,6 +116,7 @@ static json_t *created(struct admin_context *c, const struct snapshot_name *name
 		log_info("%s: snapshot %s was made by user %u", pool_name(c->server->pool), path, (unsigned)c->peer->uid);
 		admin_tell(c, EVENT_SNAPSHOT_CREATED, names[i].subvol, NULL, "snapshot %s made%s", names[i].snapshot,
 			   count > 1 ? " with others at one moment" : "");
+		server_views_changed(c->server, names[i].subvol);
 		/* One that somebody deleted meanwhile was made all the same. */
 		add_snapshot(c->server, &names[i], list);
 	}
@@ -249,6 +250,8 @@ static json_t *would_delete(struct admin_context *c, const struct destroying *d)
 
 static json_t *delete_request(struct admin_context *c)
 {
+	struct view_barrier *ban = NULL;
+	struct snapshot_info info;
 	char why[WHY_MAX] = "";
 	struct destroying d;
 	json_t *bad = parse_destroying(c, &d);
@@ -259,7 +262,10 @@ static json_t *delete_request(struct admin_context *c)
 	server_settle(c->server, d.path);
 	if (d.dry_run)
 		return would_delete(c, &d);
+	if (snapshot_info(c->server->pool, &d.name, &info) == 0 && !info.open)
+		ban = server_ban_view(c->server, d.name.subvol, d.name.snapshot);
 	err = snapshot_delete(c->server->pool, &d.name, why, sizeof(why));
+	server_unban_view(ban);
 	if (err)
 		return refused(err, why, "deleted", &d.name);
 	log_info("%s: snapshot %s was deleted by user %u", pool_name(c->server->pool), d.path, (unsigned)c->peer->uid);

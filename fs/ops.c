@@ -13,7 +13,7 @@ void call_again(struct call *c, void (*run)(struct op *op))
 {
 	const struct request *r = c->request;
 
-	op_init(&c->op, c->volume->sv, run);
+	op_init(&c->op, c->sv, run);
 	c->op.uid = r->in->uid;
 	c->op.gid = r->in->gid;
 	c->op.session = session_number(r->session);
@@ -29,8 +29,10 @@ static struct call *start(struct session *s, fuse_req_t req, void (*run)(struct 
 
 	c->request = r;
 	c->volume = session_arg(s);
+	c->view = r->hold;
+	c->sv = c->view ? c->view->sv : c->volume->sv;
 	call_again(c, run);
-	c->ino = ino;
+	c->ino = ino & VIEW_INO_MASK;
 	return c;
 }
 
@@ -43,7 +45,7 @@ struct call *call_early(struct session *s, void (*run)(struct op *op))
 {
 	struct call *c = start(s, NULL, run, 0);
 
-	c->ino = c->request->in->nodeid;
+	c->ino = c->request->in->nodeid & VIEW_INO_MASK;
 	return c;
 }
 
@@ -74,10 +76,12 @@ uint64_t ops_attr_blocks(const struct session *s, const struct inode_attr *attr)
 	return attr->blocks512;
 }
 
-static void fill_attr(const struct session *s, struct fuse_attr *out, const struct inode_attr *attr)
+static void fill_attr(const struct call *c, struct fuse_attr *out, const struct inode_attr *attr)
 {
+	const struct session *s = c->request->session;
+
 	*out = (struct fuse_attr){
-		.ino = attr->ino,
+		.ino = call_node(c, attr->ino),
 		.size = attr->size_bytes,
 		.blocks = ops_attr_blocks(s, attr),
 		.atime = (uint64_t)attr->atime.tv_sec,
@@ -99,20 +103,25 @@ static void fill_attr(const struct session *s, struct fuse_attr *out, const stru
  * With its write-back cache the kernel does not drop the attributes of a file that it writes, because it keeps size and times
  * itself. The number of blocks would stay what it was before.
  */
-uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr)
+uint64_t ops_attr_valid(const struct call *c, const struct inode_attr *attr)
 {
-	return session_writeback(s) && S_ISREG(attr->mode) ? 0 : OPS_VALID_SECONDS;
+	return session_writeback(c->request->session) && S_ISREG(attr->mode) && !c->view ? 0 : ops_entry_valid(c);
 }
 
-void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const struct inode_attr *attr)
+uint64_t ops_entry_valid(const struct call *c)
+{
+	return c->view ? OPS_VIEW_VALID_SECONDS : OPS_VALID_SECONDS;
+}
+
+void ops_fill_entry(const struct call *c, struct fuse_entry_out *out, const struct inode_attr *attr)
 {
 	*out = (struct fuse_entry_out){
-		.nodeid = attr->ino,
+		.nodeid = call_node(c, attr->ino),
 		.generation = attr->generation,
-		.entry_valid = OPS_VALID_SECONDS,
-		.attr_valid = ops_attr_valid(s, attr),
+		.entry_valid = ops_entry_valid(c),
+		.attr_valid = ops_attr_valid(c, attr),
 	};
-	fill_attr(s, &out->attr, attr);
+	fill_attr(c, &out->attr, attr);
 }
 
 void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
@@ -123,15 +132,29 @@ void call_reply_attr(struct call *c, int err, const struct inode_attr *attr)
 		call_done(c, err);
 		return;
 	}
-	out.attr_valid = ops_attr_valid(c->request->session, attr);
-	fill_attr(c->request->session, &out.attr, attr);
+	out.attr_valid = ops_attr_valid(c, attr);
+	fill_attr(c, &out.attr, attr);
 	call_reply(c, &out, sizeof(out));
+}
+
+void call_add_lookups(struct call *c, uint64_t ino, uint64_t n)
+{
+	lookup_add(c->sv, ino, n);
+	if (c->view)
+		view_lookups(c->view, n);
+}
+
+void call_drop_lookups(struct call *c, uint64_t ino, uint64_t n)
+{
+	if (c->view)
+		view_forget(c->view, ino, n);
+	else
+		lookup_forget(c->sv, ino, n);
 }
 
 void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, const void *extra,
 		      size_t extra_len)
 {
-	struct subvol *sv = c->volume->sv;
 	struct fuse_entry_out out;
 	struct iovec iov[2] = { { &out, sizeof(out) }, { (void *)extra, extra_len } };
 
@@ -139,23 +162,40 @@ void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, co
 		call_done(c, err);
 		return;
 	}
-	ops_fill_entry(c->request->session, &out, attr);
-	lookup_add(sv, attr->ino, 1);
+	ops_fill_entry(c, &out, attr);
+	call_add_lookups(c, attr->ino, 1);
 	/* A reply that the kernel did not take counts nothing. */
 	if (session_reply(c->request, 0, iov, extra_len ? 2 : 1) == -ENOENT)
-		lookup_forget(sv, attr->ino, 1);
+		call_drop_lookups(c, attr->ino, 1);
 	op_finish(&c->op);
+}
+
+void ops_reply_uncounted_entry(struct call *c, const struct inode_attr *attr)
+{
+	struct fuse_entry_out out;
+
+	ops_fill_entry(c, &out, attr);
+	call_reply(c, &out, sizeof(out));
 }
 
 /* ---- Before libfuse ---- */
 
+static void forget_node(struct ops_volume *v, uint64_t node, uint64_t n)
+{
+	struct ops_view *view = view_find(v, node);
+
+	if (view)
+		view_forget(view, node & VIEW_INO_MASK, n);
+	else if (node <= VIEW_INO_MASK)
+		lookup_forget(v->sv, node, n);
+}
+
 static bool forget(struct session *s, struct request *r)
 {
 	const struct fuse_forget_in *in = request_arg(r);
-	struct ops_volume *v = session_arg(s);
 
 	if (request_arg_len(r) >= sizeof(*in))
-		lookup_forget(v->sv, r->in->nodeid, in->nlookup);
+		forget_node(session_arg(s), r->in->nodeid, in->nlookup);
 	return true;
 }
 
@@ -168,13 +208,12 @@ static bool batch_forget(struct session *s, struct request *r)
 	if (request_arg_len(r) < sizeof(*in) + (size_t)in->count * sizeof(*one))
 		return true;
 	for (uint32_t i = 0; i < in->count; i++)
-		lookup_forget(v->sv, one[i].nodeid, one[i].nlookup);
+		forget_node(v, one[i].nodeid, one[i].nlookup);
 	return true;
 }
 
 /*
- * INTERRUPT asks to hurry; every wait here ends by itself, and no answer to it is expected. The upper 16 bits of
- * a node's number are its view: there is only the live tree.
+ * INTERRUPT asks to hurry; every wait here ends by itself, and no answer to it is expected.
  */
 static bool early(struct session *s, struct request *r)
 {
@@ -186,10 +225,8 @@ static bool early(struct session *s, struct request *r)
 	case FUSE_BATCH_FORGET:
 		return batch_forget(s, r);
 	}
-	if (r->in->nodeid >> 48) {
-		session_reply(session_take(s, NULL), -ESTALE, NULL, 0);
+	if (views_early(s, r))
 		return true;
-	}
 	switch (r->in->opcode) {
 	case FUSE_READ:
 		return ops_read(s, r);
@@ -296,9 +333,16 @@ static const struct fuse_lowlevel_ops fuse_ops = {
 	.copy_file_range = ops_copy_file_range,
 };
 
+static void release(struct session *s, void *hold)
+{
+	(void)s;
+	view_unuse(hold);
+}
+
 const struct session_ops ops_session = {
 	.fuse = &fuse_ops,
 	.priv_bytes = sizeof(struct call),
 	.early = early,
+	.release = release,
 	.cost = cost,
 };

@@ -5,6 +5,7 @@
 #include <fuse_lowlevel.h>
 
 #include "fs/session.h"
+#include "fs/views.h"
 #include "io/workers.h"
 #include "meta/data.h"
 #include "meta/inode.h"
@@ -31,6 +32,7 @@ struct ops_volume {
 	uint8_t *scratch; /* OPS_SCRATCH_BYTES, of the reactor: replies that are built in one run */
 	struct workers *flushers; /* of session_write_back() and nothing else: they wait for requests; NULL: none */
 	unsigned flushing;        /* requests that wait for them */
+	struct views views;
 };
 
 #define OPS_SCRATCH_BYTES (128u << 10)
@@ -43,13 +45,15 @@ struct call {
 	struct op op; /* first: run() gets it */
 	struct request *request;
 	struct ops_volume *volume;
-	uint64_t ino;
+	struct ops_view *view;    /* NULL: the live tree */
+	struct subvol *sv;        /* of either */
+	uint64_t ino;             /* without the view's number */
 	const char *name;
 	size_t name_len;
 	uint64_t offset, ino2, offset2;
 	size_t len;
 	unsigned flags;
-	struct work work; /* of lseek */
+	struct work work; /* of lseek and views */
 	bool flushed;
 	union {
 		struct names_new create;
@@ -62,6 +66,16 @@ struct call {
 			struct inode_attr attr;
 		} setattr;
 		const void *data;
+		struct {
+			int err;
+			uint16_t number;
+			struct subvol *sv;
+		} view;
+		struct {
+			int err;
+			unsigned count;
+			struct view_entry *entries;
+		} list;
 	} u;
 };
 
@@ -90,14 +104,33 @@ void call_reply_attr(struct call *c, int err, const struct inode_attr *attr);
 void call_reply_entry(struct call *c, int err, const struct inode_attr *attr, const void *extra,
 		      size_t extra_len);
 
+/* The same without a count: of what is no inode of a subvolume. */
+void ops_reply_uncounted_entry(struct call *c, const struct inode_attr *attr);
+
+/* The number that the kernel knows an inode of the call's tree by. */
+static inline uint64_t call_node(const struct call *c, uint64_t ino)
+{
+	return c->view ? (uint64_t)c->view->number << VIEW_SHIFT | ino : ino;
+}
+
+/* The kernel is told of it so many times more, or, with a reply that it did not take, not. */
+void call_add_lookups(struct call *c, uint64_t ino, uint64_t n);
+void call_drop_lookups(struct call *c, uint64_t ino, uint64_t n);
+
 struct fuse_entry_out;
-void ops_fill_entry(const struct session *s, struct fuse_entry_out *out, const struct inode_attr *attr);
+void ops_fill_entry(const struct call *c, struct fuse_entry_out *out, const struct inode_attr *attr);
+
+/* What .snapshots has, from the call's offset on. */
+void ops_reply_views(struct call *c, const struct view_entry *entries, unsigned count);
 
 #define OPS_VALID_SECONDS (365u * 86400)
+/* Of a view: nothing in it changes, but when its snapshot is deleted, who is still in it shall hear of that. */
+#define OPS_VIEW_VALID_SECONDS 1u
 /* The number of blocks (of 512 bytes) that the kernel is told. */
 uint64_t ops_attr_blocks(const struct session *s, const struct inode_attr *attr);
 /* How long the kernel may go without asking for these attributes again. */
-uint64_t ops_attr_valid(const struct session *s, const struct inode_attr *attr);
+uint64_t ops_attr_valid(const struct call *c, const struct inode_attr *attr);
+uint64_t ops_entry_valid(const struct call *c);
 
 /* libfuse's operations, by file. */
 void ops_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);

@@ -47,7 +47,7 @@ static void statx_run(struct op *op)
 		call_done(c, err);
 		return;
 	}
-	out.attr_valid = ops_attr_valid(c->request->session, &a);
+	out.attr_valid = ops_attr_valid(c, &a);
 	out.stat = (struct abi_statx){
 		.mask = STATX_BASIC_STATS | STATX_BTIME,
 		.blksize = 4096,
@@ -55,7 +55,7 @@ static void statx_run(struct op *op)
 		.uid = a.uid,
 		.gid = a.gid,
 		.mode = (uint16_t)a.mode,
-		.ino = a.ino,
+		.ino = call_node(c, a.ino),
 		.size = a.size_bytes,
 		.blocks = ops_attr_blocks(c->request->session, &a),
 		.atime = sx_time(&a.atime),
@@ -148,7 +148,7 @@ bool ops_setattr(struct session *s, struct request *r)
 void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct call *c = call_new(req, NULL, ino);
-	struct subvol *sv = c->volume->sv;
+	struct subvol *sv = c->sv;
 	struct fuse_statfs_out out = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 255 } };
 	struct subvol_stats stats;
 	struct pool_stats pool;
@@ -161,7 +161,7 @@ void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 	if (stats.used_inodes < stats.inodes_max)
 		out.st.ffree = stats.inodes_max - stats.used_inodes;
 	out.st.bavail = out.st.bfree;
-	if (c->volume->thin) {
+	if (c->volume->thin && !c->view) {
 		pool_stats(subvol_pool(sv), &pool);
 		if (pool.unclaimed_blocks < out.st.bavail)
 			out.st.bavail = pool.unclaimed_blocks;

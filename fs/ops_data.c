@@ -102,7 +102,7 @@ static void touch_run(struct op *op)
 bool ops_read(struct session *s, struct request *r)
 {
 	const struct fuse_read_in *in = request_arg(r);
-	bool touch = atime_is_due(session_arg(s), r->in->nodeid);
+	bool touch = !r->hold && atime_is_due(session_arg(s), r->in->nodeid);
 	struct call *c = call_early(s, touch ? touch_run : read_run);
 
 	if (request_arg_len(r) < sizeof(*in)) {
@@ -314,7 +314,7 @@ static bool hole_is_flushed_first(struct call *c, int64_t at)
 {
 	struct ops_volume *v = c->volume;
 
-	if (c->flags != SEEK_DATA || c->flushed || !v->flushers || at == (int64_t)c->offset || (at < 0 && at != -ENXIO))
+	if (c->flags != SEEK_DATA || c->flushed || !v->flushers || c->view || at == (int64_t)c->offset || (at < 0 && at != -ENXIO))
 		return false;
 	op_finish(&c->op);
 	if (v->flushing >= FLUSHING_MAX) {
@@ -391,7 +391,7 @@ void ops_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 	(void)fi_in;
 	(void)fi_out;
 	c->offset = (uint64_t)off_in;
-	c->ino2 = ino_out;
+	c->ino2 = ino_out & VIEW_INO_MASK;
 	c->offset2 = (uint64_t)off_out;
 	c->len = len < UINT32_MAX ? len : UINT32_MAX; /* the answer has 32 bits */
 	if (flags)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "fs/ops.h"
 
@@ -15,7 +16,7 @@ struct listing {
 	uint8_t *buf;
 	size_t len, room;
 	bool plus;
-	const struct session *session;
+	struct call *call;
 };
 
 static void reset(void *arg)
@@ -42,12 +43,12 @@ static void put_dirent(uint8_t *at, const char *name, size_t name_len, uint64_t 
 }
 
 /* Without attributes ("." and ".."): a node number of 0, of which the kernel makes no dentry. */
-static void put_entry(const struct session *s, uint8_t *at, const struct inode_attr *attr)
+static void put_entry(const struct call *c, uint8_t *at, const struct inode_attr *attr)
 {
 	struct fuse_entry_out out = { 0 };
 
 	if (attr)
-		ops_fill_entry(s, &out, attr);
+		ops_fill_entry(c, &out, attr);
 	memcpy(at, &out, sizeof(out));
 }
 
@@ -61,15 +62,14 @@ static bool emit(void *arg, const char *name, size_t name_len, uint64_t ino, uin
 	if (l->room - l->len < need)
 		return false;
 	if (l->plus)
-		put_entry(l->session, l->buf + l->len, attr);
-	put_dirent(l->buf + l->len + entry, name, name_len, ino, mode, cookie);
+		put_entry(l->call, l->buf + l->len, attr);
+	put_dirent(l->buf + l->len + entry, name, name_len, call_node(l->call, ino), mode, cookie);
 	l->len += need;
 	return true;
 }
 
 /* Each entry with a node is a lookup. */
-static void count_lookups(struct subvol *sv, const struct listing *l,
-			  void (*count)(struct subvol *sv, uint64_t ino, uint64_t n))
+static void count_lookups(const struct listing *l, void (*count)(struct call *c, uint64_t ino, uint64_t n))
 {
 	for (size_t at = 0; at < l->len;) {
 		struct fuse_entry_out entry;
@@ -78,7 +78,7 @@ static void count_lookups(struct subvol *sv, const struct listing *l,
 		memcpy(&entry, l->buf + at, sizeof(entry));
 		memcpy(&dirent, l->buf + at + sizeof(entry), FUSE_NAME_OFFSET);
 		if (entry.nodeid)
-			count(sv, entry.nodeid, 1);
+			count(l->call, entry.nodeid & VIEW_INO_MASK, 1);
 		at += sizeof(entry) + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + dirent.namelen);
 	}
 }
@@ -91,7 +91,7 @@ static void list_run(struct op *op)
 		.buf = v->scratch,
 		.room = c->len < OPS_SCRATCH_BYTES ? c->len : OPS_SCRATCH_BYTES,
 		.plus = c->flags != 0,
-		.session = c->request->session,
+		.call = c,
 	};
 	const struct names_emit to = {
 		.reset = reset, .emit = emit, .arg = &l, .attrs = l.plus,
@@ -105,9 +105,9 @@ static void list_run(struct op *op)
 		return;
 	}
 	if (l.plus)
-		count_lookups(v->sv, &l, lookup_add);
+		count_lookups(&l, call_add_lookups);
 	if (call_reply(c, l.buf, l.len) == -ENOENT && l.plus)
-		count_lookups(v->sv, &l, lookup_forget);
+		count_lookups(&l, call_drop_lookups);
 }
 
 static void list(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, bool plus)
@@ -131,4 +131,28 @@ void ops_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 {
 	(void)fi;
 	list(req, ino, size, off, true);
+}
+
+/* Behind "." and "..", and in the order of their nodes. */
+#define FIRST_COOKIE 3u
+
+static bool emit_view(struct listing *l, const char *name, uint64_t node, uint64_t cookie)
+{
+	return cookie <= l->call->offset || emit(l, name, strlen(name), node, S_IFDIR, cookie, NULL);
+}
+
+/* Without attributes: who wants those of a view enters it. */
+void ops_reply_views(struct call *c, const struct view_entry *entries, unsigned count)
+{
+	struct listing l = {
+		.buf = c->volume->scratch,
+		.room = c->len < OPS_SCRATCH_BYTES ? c->len : OPS_SCRATCH_BYTES,
+		.plus = c->flags != 0,
+		.call = c,
+	};
+	bool room = emit_view(&l, ".", VIEWS_DIR_NODE, 1) && emit_view(&l, "..", 1, 2);
+
+	for (unsigned i = 0; i < count && room; i++)
+		room = emit_view(&l, entries[i].name, (uint64_t)entries[i].number << VIEW_SHIFT | 1, FIRST_COOKIE + entries[i].node);
+	call_reply(c, l.buf, l.len);
 }

@@ -25,7 +25,7 @@ static struct call *named_call(fuse_req_t req, void (*run)(struct op *op), fuse_
 /* No such name: an entry without a node, which the kernel remembers, too. */
 static void reply_negative(struct call *c)
 {
-	struct fuse_entry_out out = { .entry_valid = OPS_VALID_SECONDS };
+	struct fuse_entry_out out = { .entry_valid = ops_entry_valid(c) };
 
 	call_reply(c, &out, sizeof(out));
 }
@@ -170,7 +170,7 @@ void ops_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t parent, const char *nam
 {
 	struct call *c = named_call(req, link_run, parent, name);
 
-	c->ino2 = ino;
+	c->ino2 = ino & VIEW_INO_MASK;
 	call_run(c);
 }
 
@@ -217,7 +217,7 @@ void ops_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t 
 {
 	struct call *c = named_call(req, rename_run, parent, name);
 
-	c->ino2 = to;
+	c->ino2 = to & VIEW_INO_MASK;
 	c->u.to.name = to_name;
 	c->u.to.len = strlen(to_name);
 	c->flags = flags;

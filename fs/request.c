@@ -246,6 +246,7 @@ int request_get(struct request_pool *pool, int fd, uint32_t session, struct requ
 	r->unique = r->in->unique;
 	r->arrived_ns = monotonic_now_ns();
 	r->fuse = NULL;
+	r->hold = NULL;
 	r->taken = false;
 	*out = r;
 	return 0;

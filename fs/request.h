@@ -49,6 +49,7 @@ struct request {
 	uint64_t number;                 /* of the session's requests, in the order of their reading */
 	uint16_t slot;
 	bool taken;                      /* a handler answers it, now or later */
+	void *hold;                      /* the handlers': session_ops.release() of it comes when the request is over */
 	void *priv;                      /* the handlers' own memory for a request in execution */
 
 	/* held.c, while it waits for a limit. */

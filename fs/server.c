@@ -181,6 +181,7 @@ static void free_all(struct server *s)
 		reactor_stop(s->reactors[i]);
 	}
 	workers_destroy(s->flushers);
+	workers_destroy(s->viewers);
 	for (unsigned i = 0; i < s->reactor_count; i++) {
 		if (i < s->started)
 			reactor_join(s->reactors[i]);
@@ -226,6 +227,8 @@ int server_start(struct server *s, const struct poolconf *conf, void *area, int 
 		err = open_pool(s, area);
 	if (!err)
 		err = workers_create(1, "flush", &s->flushers);
+	if (!err)
+		err = workers_create(1, "views", &s->viewers);
 	if (!err) {
 		err = -pthread_create(&s->closer, NULL, closer_main, s);
 		s->has_closer = !err;
@@ -317,7 +320,10 @@ static const char *kind(const char *name)
 static void close_volume(struct volume *v)
 {
 	struct server *s = v->server;
-	int err = subvol_close(v->ops.sv);
+	int err;
+
+	views_end(&v->ops);
+	err = subvol_close(v->ops.sv);
 
 	if (err)
 		log_error("%s: %s %s: the last write-back failed: %s", pool_name(s->pool),
@@ -487,6 +493,11 @@ static int enter(struct server *s, const struct mount_request *m, struct volume 
 	snprintf(v->target, sizeof(v->target), "%s", m->target);
 	v->read_only = m->read_only || pool_read_only(s->pool) || strchr(m->subvolume, '@');
 	v->writeback = m->writeback;
+	if (m->snapdir && !strchr(m->subvolume, '@')) {
+		v->ops.views.source = &server_view_source;
+		v->ops.views.workers = s->viewers;
+		clock_gettime(CLOCK_REALTIME, &v->ops.views.since);
+	}
 	v->ops.relatime = !v->read_only && !m->noatime;
 	v->users = 1; /* ours */
 	link_volume(v);

@@ -69,6 +69,7 @@ struct server {
 	unsigned reactor_count, started;
 	struct session_ops session_ops;
 	struct workers *flushers;
+	struct workers *viewers;       /* they open, close and list snapshots */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed;        /* something of the following changed */
@@ -105,7 +106,7 @@ int server_stop(struct server *s);
 
 struct mount_request {
 	const char *subvolume, *target; /* target "" or a path, for people */
-	bool read_only, writeback, parallel_dio, noatime;
+	bool read_only, writeback, parallel_dio, noatime, snapdir;
 	int fd;                         /* of /dev/fuse; taken by server_mount() in any case */
 };
 
@@ -146,6 +147,19 @@ void server_sync_no_more(struct server *s);
 /* A volume that is mounted, by its name, held until server_put_volume(); NULL: there is none. */
 struct volume *server_get_volume(struct server *s, const char *name);
 void server_put_volume(struct volume *v);
+
+extern const struct view_source server_view_source;
+
+/*
+ * A snapshot is going to be deleted: its view under .snapshots, if somebody has entered it, is closed and the kernel forgets it, until
+ * server_unban_view(), when it is gone or stays after all. Both sleep.
+ */
+struct view_barrier;
+struct view_barrier *server_ban_view(struct server *s, const char *subvolume, const char *snapshot);
+void server_unban_view(struct view_barrier *b); /* NULL is fine */
+
+/* There are other snapshots of a subvolume than before: who lists .snapshots sees it at once. */
+void server_views_changed(struct server *s, const char *subvolume);
 
 /*
  * No more mounts from now on: 0, or -EBUSY when something is mounted and not force, with their names in why.

@@ -172,7 +172,10 @@ static void give_back(struct session *s, struct request *r)
 static void finish(struct request *r)
 {
 	struct session *s = r->session;
+	void *hold = r->hold;
 
+	if (hold)
+		s->ops->release(s, hold);
 	give_back(s, r);
 	count(&s->in_flight, -1);
 	if (s->state == ENDING && in_flight(s) == 0)
@@ -279,6 +282,22 @@ void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64
 void session_attr_changed(struct session *s, uint64_t ino)
 {
 	notify_inval(s, ino, -1, 0, "forget attributes");
+}
+
+void session_dir_changed(struct session *s, uint64_t dir)
+{
+	notify_inval(s, dir, 0, 0, "forget a directory");
+}
+
+void session_name_gone(struct session *s, uint64_t dir, const char *name)
+{
+	const size_t len = strlen(name);
+	struct fuse_notify_inval_entry_out out = { .parent = dir, .namelen = (uint32_t)len };
+	struct fuse_out_header head = { .len = (uint32_t)(sizeof(head) + sizeof(out) + len + 1), .error = FUSE_NOTIFY_INVAL_ENTRY };
+	struct iovec iov[3] = { { &head, sizeof(head) }, { &out, sizeof(out) }, { (void *)name, len + 1 } };
+
+	if (writev(s->fd, iov, 3) < 0 && errno != ENOENT && errno != ENODEV && errno != ECONNABORTED && errno != ENOTCONN)
+		log_warn("%s: the kernel did not forget %s: %s", s->name, name, strerror(errno));
 }
 
 void session_reply_none(struct request *r)

@@ -46,6 +46,8 @@ struct session_ops {
 	enum throttle_kind (*cost)(const struct request *r, uint64_t *bytes);
 	/* A limit holds a request back; called for each. May be NULL. */
 	void (*late)(struct session *s);
+	/* A request is over whose `hold` was set. The memory of the request may be used for a little longer. */
+	void (*release)(struct session *s, void *hold);
 	/* The kernel is ready for requests: mount(2) was called and INIT answered. May be NULL. */
 	void (*mounted)(struct session *s);
 	/*
@@ -114,6 +116,13 @@ void session_write_back(struct session *s, uint64_t ino, uint64_t offset, uint64
  * for; so not for what the kernel writes back by itself. Any thread.
  */
 void session_attr_changed(struct session *s, uint64_t ino);
+
+/*
+ * There is no such name in this directory any more, which no request of the session's took away: the kernel forgets it and all below. Or,
+ * the second: what the directory has, has changed. Both wait for requests in the directory, so: any thread but a reactor's.
+ */
+void session_name_gone(struct session *s, uint64_t dir, const char *name);
+void session_dir_changed(struct session *s, uint64_t dir);
 
 /* A request without an answer (FORGET) was handled. */
 void session_reply_none(struct request *r);

@@ -44,6 +44,13 @@ struct clone_options {
 int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const char *name, const struct clone_options *opts,
 		   char *why, size_t why_len);
 
+/*
+ * Open a snapshot of an open subvolume for use beside it, on its reactor, read-only: a *view*. *number: the snapshot's, unique among those of its
+ * subvolume that there are. It keeps nobody from deleting the snapshot: whoever deletes it closes its views first, since what is
+ * deleted is not there to be read. Closed by subvol_close(), before its subvolume is. -ENOENT, -ENOMEM, -EIO. Not on a reactor thread.
+ */
+int snapshot_open_view(struct subvol *of, const char *snapshot, uint16_t *number, struct subvol **out);
+
 struct snapshot_info {
 	char subvol[SUBVOL_NAME_MAX + 1], name[SNAPSHOT_NAME_MAX + 1];
 	uint32_t tree, node, subvol_id, tenant;

@@ -597,9 +597,12 @@ static void subvol_cleanup(struct subvol **sv)
 
 /* Beside the ids of subvolumes, which count from 1. */
 #define SNAPSHOT_ID UINT32_C(0x80000000)
+#define VIEW_ID UINT32_C(0xc0000000)
+
+static _Atomic uint32_t next_view_id;
 
 /* VOL@SNAP: the record of its subvolume, as it was when the snapshot was made. */
-static int load_snapshot(struct subvol *sv, const char *name, const char *at)
+static int load_snapshot(struct subvol *sv, const char *name, const char *at, const struct subvol *view)
 {
 	char subvol[SUBVOL_NAME_MAX + 1];
 	const struct snapshot_name sn = { .subvol = subvol, .snapshot = at + 1 };
@@ -615,7 +618,12 @@ static int load_snapshot(struct subvol *sv, const char *name, const char *at)
 		r = sysrec_subvol(sv->pool->db, info.subvol_id, &sv->rec, buf);
 	if (r)
 		return r;
-	sv->id = SNAPSHOT_ID | info.node;
+	if (view && info.subvol_id != view->id)
+		return -ENOENT; /* of an earlier one of that name */
+	sv->view = view != NULL;
+	sv->view_number = info.view;
+	/* One that is closed may be there for a moment beside the next of the same snapshot. */
+	sv->id = view ? VIEW_ID | (atomic_fetch_add(&next_view_id, 1) & ~VIEW_ID) : SNAPSHOT_ID | info.node;
 	sv->rec.flags &= (uint16_t)~SUBVOL_DELETING;
 	sv->rec.tree = info.tree;
 	sv->rec.node = info.node;
@@ -640,8 +648,8 @@ static int load_live(struct subvol *sv, const char *name)
 	return sv->rec.flags & SUBVOL_DELETING ? -ENOENT : 0;
 }
 
-/* Everything but what needs the reactor. */
-static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
+/* Everything but what needs the reactor. view: of this open subvolume, or NULL. */
+static int subvol_load(struct pool *pool, const char *name, const struct subvol *view, struct subvol **out)
 {
 	cleanup(subvol_cleanup) struct subvol *sv = calloc(1, sizeof(*sv));
 	const char *at = strchr(name, '@');
@@ -652,7 +660,7 @@ static int subvol_load(struct pool *pool, const char *name, struct subvol **out)
 		return -ENOMEM;
 	sv->pool = pool;
 	sv->keep_lookups = true;
-	r = at ? load_snapshot(sv, name, at) : load_live(sv, name);
+	r = at ? load_snapshot(sv, name, at, view) : load_live(sv, name);
 	sv->rec.name = r ? NULL : strdup(name);
 	if (r)
 		return r;
@@ -744,7 +752,7 @@ struct subvol *subvol_find_open(struct pool *pool, const char *name)
 {
 	struct subvol *sv = *open_bucket(pool, name);
 
-	while (sv && strcmp(sv->rec.name, name))
+	while (sv && (sv->view || strcmp(sv->rec.name, name)))
 		sv = sv->bucket_next;
 	return sv;
 }
@@ -775,23 +783,14 @@ static void open_leave(struct subvol *sv)
 	pool->reactor_load[sv->reactor_index]--;
 }
 
-int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out)
+/* With the lock. */
+static int open_on(struct subvol *sv, unsigned reactor_index)
 {
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
-	struct subvol *sv;
+	struct pool *pool = sv->pool;
 	int r, error = 0;
 
-	if (subvol_find_open(pool, name))
-		return -EBUSY;
-	r = subvol_load(pool, name, &sv);
-	if (r) {
-		if (r == -EBADMSG)
-			log_error("subvolume %s: its records are damaged: run fsck.nvfs", name);
-		return r;
-	}
-	sv->read_only |= read_only || pool->options.read_only;
-	sv->reactor_index = least_busy(pool);
-	sv->reactor = pool->options.reactor[sv->reactor_index];
+	sv->reactor_index = reactor_index;
+	sv->reactor = pool->options.reactor[reactor_index];
 	r = use_shared(sv);
 	if (r) {
 		subvol_free(sv);
@@ -800,12 +799,52 @@ int subvol_open(struct pool *pool, const char *name, bool read_only, struct subv
 	atomic_fetch_add(&pool->open_count, 1);
 	r = subvol_call(sv, attach, &error);
 	if (r) {
-		log_error("subvolume %s: cannot be opened: %s", name, strerror(-r));
+		log_error("subvolume %s: cannot be opened: %s", subvol_name(sv), strerror(-r));
 		atomic_fetch_sub(&pool->open_count, 1);
 		subvol_free(sv);
 		return r;
 	}
 	open_enter(sv);
+	return 0;
+}
+
+int subvol_open(struct pool *pool, const char *name, bool read_only, struct subvol **out)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
+	struct subvol *sv;
+	int r;
+
+	if (subvol_find_open(pool, name))
+		return -EBUSY;
+	r = subvol_load(pool, name, NULL, &sv);
+	if (r) {
+		if (r == -EBADMSG)
+			log_error("subvolume %s: its records are damaged: run fsck.nvfs", name);
+		return r;
+	}
+	sv->read_only |= read_only || pool->options.read_only;
+	r = open_on(sv, least_busy(pool));
+	if (!r)
+		*out = sv;
+	return r;
+}
+
+int snapshot_open_view(struct subvol *of, const char *snapshot, uint16_t *number, struct subvol **out)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&of->pool->admin_lock);
+	char path[SNAPSHOT_PATH_MAX + 1];
+	struct subvol *sv;
+	int r;
+
+	if (strlen(snapshot) > SNAPSHOT_NAME_MAX)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "%s@%s", subvol_name(of), snapshot);
+	r = subvol_load(of->pool, path, of, &sv);
+	if (!r)
+		r = open_on(sv, of->reactor_index);
+	if (r)
+		return r;
+	*number = sv->view_number;
 	*out = sv;
 	return 0;
 }

@@ -24,6 +24,8 @@ struct subvol {
 	unsigned reactor_index;         /* constant: hint for the allocator */
 	struct shared *shared;          /* constant: with the other subvolumes of the reactor */
 	bool read_only;                 /* constant */
+	bool view;                      /* constant: open beside its subvolume, and by no name */
+	uint16_t view_number;
 	struct subvol_rec rec;          /* limits change by a message to the reactor */
 	uint32_t id;                    /* constant */
 	uint32_t tree, node;            /* tree is constant; a snapshot changes node */

@@ -23,9 +23,9 @@ with_volume() {
 	! mountpoint -q "$snap" || umount.fuse.nvfs "$snap"
 	! mountpoint -q "$at" || umount.fuse.nvfs "$at"
 	[ -z "${keep-}" ] || return 0
-	! nvfs subvolume show "$POOL:$vol" >/dev/null 2>&1 || nvfs subvolume delete --yes --wait "$POOL:$vol"
-	nvfs snapshot list "$POOL:$vol" --json 2>/dev/null | sed -n 's/^ *"snapshot": "\(.*\)",$/\1/p' | tac | while read -r s; do
-		nvfs snapshot delete --yes --wait "$POOL:$vol@$s"
+	! nvfs subvolume show "$POOL:$vol" >/dev/null 2>&1 || nvfs subvolume delete --yes "$POOL:$vol"
+	nvfs snapshot list "$POOL:$vol" --json 2>/dev/null | sed -n 's/^ *"snapshot": "\(.*\)",$/\1/p' | while read -r s; do
+		nvfs snapshot delete --yes "$POOL:$vol@$s"
 	done
 }
 
@@ -173,7 +173,6 @@ rollback_goes_back_and_keeps_later_ones() {
 	same "$(cat "$at/f")" second
 	nvfs snapshot delete --dry-run "$POOL:$vol@one" | grep -q "would delete snapshot $vol@one"
 	same "$(nvfs snapshot list "$POOL:$vol" | wc -l)" 3
-	keep=yes # for fsck
 }
 TEST_NAME=rollback_goes_back_and_keeps_later_ones run_test with_volume e rollback_goes_back_and_keeps_later_ones
 
@@ -197,7 +196,6 @@ clones_go_their_own_way() {
 	refused 'already|exists' nvfs clone "$POOL:$vol" "$POOL:c1"
 	umount.fuse.nvfs "$WORK/c1"
 	umount.fuse.nvfs "$WORK/c2"
-	keep=yes # for fsck
 }
 TEST_NAME=clones_go_their_own_way run_test with_volume f clones_go_their_own_way
 
@@ -292,8 +290,7 @@ pages_of_mmap_are_in_it() {
 	kill $pid
 	wait $pid || :
 	umount.fuse.nvfs "$at"
-	nvfs subvolume delete --yes --wait "$POOL:$vol-clone"
-	keep=yes # for fsck
+	nvfs subvolume delete --yes "$POOL:$vol-clone"
 }
 TEST_NAME=pages_of_mmap_are_in_it run_test with_volume i pages_of_mmap_are_in_it
 
@@ -429,7 +426,6 @@ a_snapshot_is_a_moment() {
 	in_step "$snap/a" "$snap/b"
 	echo on >"$snap/none/f"
 	umount.fuse.nvfs "$snap"
-	keep=yes # for fsck
 }
 TEST_NAME=a_snapshot_is_a_moment run_test with_volume k a_snapshot_is_a_moment
 
@@ -457,9 +453,140 @@ a_group_is_one_moment() {
 	# They know that they were made together.
 	same "$(nvfs snapshot show "$POOL:$vol@g1" | grep ^group)" "$(nvfs snapshot show "$POOL:$vol-2@g1" | grep ^group)"
 	umount.fuse.nvfs "$WORK/second"
-	keep=yes # for fsck
 }
 TEST_NAME=a_group_is_one_moment run_test with_volume l a_group_is_one_moment
+
+# remount_with OPTIONS
+remount_with() {
+	umount.fuse.nvfs "$at"
+	mount.nvfs "$POOL:$vol" "$at" -o "$1"
+}
+
+snapshots_are_browsed() {
+	need python3
+	remount_with snapdir
+	mkdir -p "$at/d/e" "$at/mine"
+	dd if=/dev/urandom of="$at/d/big" bs=1M count=3 status=none
+	echo one >"$at/f"
+	ln "$at/f" "$at/d/hard"
+	ln -s ../f "$at/d/soft"
+	setfattr -n user.k -v v "$at/f"
+	chown 4321 "$at/mine"
+	echo hers >"$at/mine/f"
+	chmod 700 "$at/mine"
+	tree_of "$at" >one
+	same "$(ls -A "$at/.snapshots" | wc -l)" 0
+	fails ls "$at/.snapshots/one" 2>/dev/null
+	take one
+	# It is there at once, and not where everything is listed.
+	same "$(ls "$at/.snapshots")" one
+	same "$(ls -A "$at" | grep -c snapshots)" 0
+	tree_of "$at/.snapshots/one" | diff one -
+	echo two >"$at/f"
+	rm -r "$at/d"
+	take two
+	same "$(ls "$at/.snapshots" | tr '\n' ' ')" "one two "
+	same "$(cat "$at/.snapshots/one/f" "$at/.snapshots/two/f" | tr '\n' ' ')" "one two "
+	tree_of "$at/.snapshots/one" | diff one -
+	# Inodes of two views are not one.
+	[ "$(stat -c %i "$at/f")" != "$(stat -c %i "$at/.snapshots/one/f")" ]
+	[ "$(stat -c %i "$at/.snapshots/two/f")" != "$(stat -c %i "$at/.snapshots/one/f")" ]
+	same "$(stat -c %i "$at/.snapshots/one/f")" "$(stat -c %i "$at/.snapshots/one/d/hard")"
+	# What the kernel has in its cache is as good without it.
+	echo 2 >/proc/sys/vm/drop_caches
+	tree_of "$at/.snapshots/one" | diff one -
+	command -v setpriv >/dev/null || return 0
+	chmod 755 "$WORK"
+	same "$(setpriv --reuid 4321 --regid 4321 --clear-groups cat "$at/.snapshots/one/mine/f")" hers
+	fails setpriv --reuid 4322 --regid 4322 --clear-groups cat "$at/.snapshots/one/mine/f"
+	cp -a "$at/.snapshots/one/d" "$at/back"
+	[ "$(sha256sum <"$at/back/big")" = "$(sha256sum <"$at/.snapshots/one/d/big")" ]
+	same "$(df --output=target "$at/.snapshots/one" | tail -1)" "$at"
+}
+TEST_NAME=snapshots_are_browsed run_test with_volume n snapshots_are_browsed
+
+nothing_changes_in_a_browsed_one() {
+	local s=$at/.snapshots/one
+	remount_with snapdir
+	mkdir "$at/d"
+	echo one >"$at/f"
+	take one
+	tree_of "$s" >one
+	for i in "touch $s/f" "touch $s/new" "mkdir $s/new" "rm $s/f" "rmdir $s/d" "mv $s/f $s/g" "ln $s/f $s/g" "chmod 0 $s/f" \
+		"chown 1 $s/f" "setfattr -n user.x -v y $s/f" "truncate -s 0 $s/f" "fallocate -l 4096 $s/f" "mkdir $at/.snapshots/new" \
+		"rmdir $at/.snapshots" "mv $at/.snapshots $at/x" "mv $at/f $at/.snapshots" "touch $at/.snapshots/x" "rmdir $s" "ln -s x $s/y" \
+		"ln $s/f $at/g" "ln $at/f $s/g" "mv -n --no-copy $at/f $s/g"; do
+		# shellcheck disable=SC2086
+		fails $i 2>err
+	done
+	fails dd if=/dev/zero of="$s/f" bs=4096 count=1 conv=notrunc status=none
+	fails dd if=/dev/zero of="$s/f" bs=4096 count=1 conv=notrunc,fsync oflag=direct status=none
+	python3 -c '
+import errno, os, sys
+s, at = sys.argv[1:]
+for f in (lambda: os.link(s + "/f", at + "/g"), lambda: os.rename(s + "/f", at + "/g"), lambda: os.rename(at + "/f", s + "/g")):
+    try:
+        f()
+        sys.exit("it worked")
+    except OSError as e:
+        if e.errno != errno.EXDEV:
+            sys.exit(str(e))' "$s" "$at"
+	tree_of "$s" | diff one -
+	umount.fuse.nvfs "$at"
+	mount.nvfs "$POOL:$vol" "$at"
+	fails ls "$at/.snapshots" 2>/dev/null
+	see one
+	tree_of "$snap" | diff one -
+}
+TEST_NAME=nothing_changes_in_a_browsed_one run_test with_volume o nothing_changes_in_a_browsed_one
+
+a_browsed_one_is_deleted() {
+	need python3
+	local pid
+	rm -f opened
+	remount_with snapdir
+	echo old >"$at/f"
+	mkdir "$at/d"
+	take one
+	take two
+	cat "$at/.snapshots/one/f" "$at/.snapshots/two/f" >/dev/null
+	python3 -c '
+import errno, os, sys, time
+os.chdir(sys.argv[1] + "/.snapshots/one/d")
+f = os.open("../f", os.O_RDONLY)
+open(sys.argv[2], "w").write("x")
+while True:
+    try:
+        os.stat("../f")
+        time.sleep(0.02)
+    except OSError as e:
+        break
+os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)
+try:
+    os.fstat(f)
+    os.listdir(".")
+    sys.exit("it can be read")
+except OSError as e:
+    sys.exit(0 if e.errno in (errno.ESTALE, errno.ENOENT) else str(e))' "$at" "$PWD/opened" &
+	pid=$!
+	in_time test -s opened
+	nvfs snapshot delete --yes "$POOL:$vol@one"
+	same "$(ls "$at/.snapshots")" two
+	fails cat "$at/.snapshots/one/f" 2>err
+	grep -q 'No such file' err
+	wait $pid
+	# The next one of that name is another one.
+	echo new >"$at/f"
+	take one
+	same "$(cat "$at/.snapshots/one/f" "$at/.snapshots/two/f" | tr '\n' ' ')" "new old "
+	# While somebody walks through it.
+	(while ls -R "$at/.snapshots/two" >/dev/null 2>&1; do :; done) &
+	pid=$!
+	nvfs snapshot delete --yes "$POOL:$vol@two"
+	wait $pid
+	same "$(ls "$at/.snapshots")" one
+}
+TEST_NAME=a_browsed_one_is_deleted run_test with_volume p a_browsed_one_is_deleted
 
 # Once the command has returned, it is there whatever happens.
 a_snapshot_survives_the_daemon() {
@@ -477,6 +604,7 @@ a_snapshot_survives_the_daemon() {
 TEST_NAME=a_snapshot_survives_the_daemon run_test with_volume m a_snapshot_survives_the_daemon
 kill -KILL "${SERVERS[$POOL]}" 2>/dev/null
 wait "${SERVERS[$POOL]}" 2>/dev/null
+in_time flock -n "$POOL_FILE" true # its last I/O
 start_pool
 it_is_there() {
 	vol=m
