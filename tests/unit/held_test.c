@@ -156,6 +156,8 @@ START_TEST(a_session_holds_fewer_large_ones)
 		r = request_of(0, large);
 		ck_assert(request_is_large(r));
 		ck_assert(!admit(h, r));
+		if (i < HELD_LARGE_MAX)
+			ck_assert(held_room(h) == (i + 1 < HELD_LARGE_MAX));
 	}
 	for (unsigned i = 0; i < REQUEST_LARGE / 4 / HELD_LARGE_MAX; i++)
 		ck_assert(!held_room(&held[i]));
