@@ -122,6 +122,32 @@ a_read_limit_is_for_reads() {
 	wait $!
 }
 
+# What one subvolume of a tenant uses up, the other lacks; another tenant's does not.
+a_tenant_shares_its_limits() {
+	local dir=$WORK/mnt-shared name
+	nvfs tenant create "$POOL/team"
+	for name in one two; do
+		nvfs subvolume create "$POOL:$name" --tenant team --size 16M --thin >/dev/null
+		mkdir -p "$dir-$name"
+		mount.nvfs "$POOL:$name" "$dir-$name"
+	done
+	nvfs tenant set "$POOL/team" --write-bps 1
+	dd if=/dev/zero of="$dir-one/debt" bs=1M count=1 oflag=direct status=none
+	dd if=/dev/zero of="$dir-two/waits" bs=4k count=1 oflag=direct status=none &
+	in_time waits_of two
+	dd if=/dev/zero of="$free/h" bs=1M count=4 oflag=direct status=none
+	waits_of two
+	nvfs tenant set "$POOL/team" --write-bps none
+	wait $!
+	in_time waits_of two 0
+	for name in one two; do
+		unmount_dir "$dir-$name"
+		nvfs --yes subvolume delete "$POOL:$name"
+	done
+	rm "$free/h"
+}
+waits_of() { nvfs subvolume show "$POOL:$1" --json | grep -qE "\"throttled_now\": *${2-1}\b"; }
+
 a_killed_writer_goes_at_once() {
 	into_debt
 	dd if=/dev/zero of="$limited/k" bs=4k count=1 status=none &
@@ -177,6 +203,7 @@ run_test beyond_the_limit_it_waits
 run_test many_wait_and_take_nothing
 run_test waits_are_counted
 run_test a_read_limit_is_for_reads
+run_test a_tenant_shares_its_limits
 run_test a_killed_writer_goes_at_once
 run_test an_aborted_mount_ends
 run_test the_pool_stops_while_they_wait
