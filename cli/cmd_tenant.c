@@ -460,7 +460,7 @@ const struct nvfs_command tenant_commands[] = {
 	 .more = "What is not limited is free. Its owners make, resize, snapshot and delete its\n"
 		 "subvolumes themselves, and see nothing of other tenants.",
 	 .examples = "nvfs tenant create tank/red --used 100G --subvolumes 20 --owner-uid alice\n"
-		     "nvfs tenant create tank/blue --used 50G --soft 40G --grace 3d --default-size 2G"},
+		     "nvfs tenant create tank/blue --used 50G --soft 40G --grace 3d"},
 	{.group = "tenant", .verb = "list", .run = cmd_tenant_list, .min = 0, .max = 1, .args = "[POOL]",
 	 .help = "use and limits of all",
 	 .examples = "nvfs tenant list tank"},

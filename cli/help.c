@@ -21,7 +21,7 @@ static void print_verbs(FILE *out, const struct nvfs_group *group)
 
 			snprintf(verbs + len, sizeof(verbs) - len, "%s%s", len ? " " : "", c->verb);
 		}
-	fprintf(out, "  %-10s %-36s %s\n", group->name, verbs, group->help);
+	fprintf(out, "  %-10s %-37s %s\n", group->name, verbs, group->help);
 }
 
 void help_all(FILE *out)

@@ -73,7 +73,7 @@ struct nvfs_command {
 
 struct nvfs_group {
 	const char *name; /* NULL ends the list */
-	const char *help; /* at most 30 characters */
+	const char *help; /* at most 28 characters */
 	const struct nvfs_command *commands;
 };
 
