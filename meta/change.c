@@ -296,6 +296,12 @@ static int write_records(struct change *c, bool frees)
 	return r;
 }
 
+/* A whiteout where no ancestor has anything would stay for ever. */
+static int hides(void *arg, enum db_cf cf, const uint8_t *key, size_t key_len)
+{
+	return version_above(arg, cf, key, key_len);
+}
+
 int change_write(struct change *c, uint64_t result, enum change_kind kind)
 {
 	struct subvol *sv = c->op->sv;
@@ -306,6 +312,11 @@ int change_write(struct change *c, uint64_t result, enum change_kind kind)
 	put_inodes(c);
 	if (c->op->session)
 		put_result(c, result);
+	r = gather_list_prune(c->list, hides, c->op);
+	if (r) {
+		change_abandon(c);
+		return r;
+	}
 	split_delta(&c->delta, &charge, &give);
 	r = kind == CHANGE_FREES ? charge_freeing(c->op, &charge) : subvol_charge_op(c->op, &charge);
 	if (!r) {

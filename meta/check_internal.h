@@ -15,6 +15,7 @@ struct check_node {
 	uint32_t tree, id, parent, subvol, tenant;
 	uint8_t state;
 	bool named; /* a subvolume's live node */
+	bool untidy; /* it became the first of its tree: what hides nothing is still to go */
 	uint64_t first_ino;
 	struct counters_rec stored, counted;
 	int64_t referenced_left; /* referenced, if of inodes being reaped only what they still map counts */

@@ -75,7 +75,7 @@ static int count_record(struct check *c, struct check_node *n, const struct map_
 		if (run->flags & RUN_UNWRITTEN)
 			n->counted.unwritten += run->count;
 	}
-	if (!rec->nruns && !n->parent &&
+	if (!rec->nruns && !n->parent && !n->untidy &&
 	    check_found(c, !c->incomplete, "%s: inode %" PRIu64 " chunk %" PRIu64 ": an empty record that hides nothing",
 			check_node_name(c, k->tree, k->node), k->ino, k->chunk)) {
 		uint8_t key[KEY_MAP_LEN];

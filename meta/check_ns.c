@@ -119,7 +119,7 @@ static int check_ns_record(void *arg, const void *key, size_t key_len, const voi
 		check_found(c, false, "%s: inode %" PRIu64 " is not below the tree's next number",
 			    check_node_name(c, k.tree, k.node), k.ino);
 	if (is_whiteout(value, len)) {
-		if (!n->parent &&
+		if (!n->parent && !n->untidy &&
 		    check_found(c, true, "%s: inode %" PRIu64 ": a whiteout that hides nothing",
 				check_node_name(c, k.tree, k.node), k.ino))
 			db_batch_delete(c->db, c->fixes, DB_NS, key, key_len);

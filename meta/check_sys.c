@@ -72,6 +72,7 @@ static int load_node(struct check *c, const struct sys_key *key, const void *val
 	n->tenant = rec.tenant;
 	n->state = rec.state;
 	n->first_ino = rec.first_ino;
+	n->untidy = rec.state != NODE_SWEEP && !rec.parent && rec.sweep_family != SWEEP_NONE;
 	return 0;
 }
 

@@ -61,6 +61,9 @@ int data_fsync(struct op *op, uint64_t ino, bool datasync);
 /* For subvol_freeze(), which closed the gate: write back and put all that was accepted before. 0, META_WAIT, the error of a write-back. */
 int data_freeze(struct op *op);
 
+/* Nothing is dirty, under way, or differs from RocksDB. */
+bool data_frozen(const struct subvol *sv);
+
 /* Write back, put and commit everything of the subvolume. */
 int data_sync_all(struct op *op);
 

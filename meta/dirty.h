@@ -23,7 +23,8 @@ struct dirty_header { /* 64 bytes, in the area */
 	uint64_t size;      /* of the file right after that write */
 	int64_t mtime_sec;
 	uint32_t mtime_nsec;
-	uint32_t reserved[3];
+	uint32_t incarnation; /* of the subvolume: what a rollback took away does not come back */
+	uint32_t reserved[2];
 };
 
 struct dirty;

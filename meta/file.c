@@ -226,6 +226,20 @@ int file_charge_now(struct file *f, uint64_t blocks, uint64_t own)
 	return r;
 }
 
+void file_charge_taken(struct file *f, uint64_t blocks, uint64_t own)
+{
+	const uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
+	const int64_t own_now = f->own + (int64_t)own, own_more = own_now > f->own_taken ? own_now - f->own_taken : 0;
+
+	subvol_give(f->data->sv, -(int64_t)more, 0);
+	subvol_charge_own(f->data->sv, own_more, 0);
+	f->charged = charged;
+	f->taken += more;
+	f->own = own_now;
+	f->own_taken += own_more;
+	held_changed(f, more - blocks);
+}
+
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own)
 {
 	if (!blocks && !own)

@@ -159,6 +159,23 @@ void gather_list_add(struct gather_list *list, enum db_cf cf, unsigned flags, co
 	list->ops++;
 }
 
+int gather_list_prune(struct gather_list *list, int (*fn)(void *arg, enum db_cf cf, const uint8_t *key, size_t key_len), void *arg)
+{
+	for (size_t at = 0; at < list->len;) {
+		struct entry_op *op = (struct entry_op *)(list->bytes + at);
+		int r = 1;
+
+		at += op_bytes(op);
+		if (op->cf == DB_NS && !(op->flags & GATHER_DELETE) && is_whiteout(op_value(op), op->value_len))
+			r = fn(arg, (enum db_cf)op->cf, op->bytes, op->key_len);
+		if (r < 0)
+			return r;
+		if (!r)
+			op->flags |= GATHER_DELETE;
+	}
+	return 0;
+}
+
 static void put_op(const struct entry_op *op, struct db *db, struct db_batch *batch)
 {
 	const enum db_cf cf = (enum db_cf)op->cf;

@@ -61,6 +61,12 @@ void gather_list_free(struct gather_list *list);
 void gather_list_add(struct gather_list *list, enum db_cf cf, unsigned flags, const void *key, size_t key_len,
 		     const void *value, size_t value_len);
 
+/*
+ * Make a deletion of each put of a whiteout that fn says is not needed: fn returns 1 (needed), 0, or what ends the walk and is returned, META_WAIT
+ * or -errno.
+ */
+int gather_list_prune(struct gather_list *list, int (*fn)(void *arg, enum db_cf cf, const uint8_t *key, size_t key_len), void *arg);
+
 /* Add the list to a batch. */
 void gather_list_put(const struct gather_list *list, struct db *db, struct db_batch *batch);
 

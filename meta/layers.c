@@ -90,6 +90,7 @@ void front_seal(struct chunk *c, unsigned block, uint64_t sequence)
 	struct dirty_header *h = dirty_header(slots_of(c), c->front->slot[block]);
 
 	h->subvol = subvol_id(f->data->sv);
+	h->incarnation = f->data->sv->rec.incarnation;
 	h->ino = f->inode->ino;
 	h->block = c->no * CHUNK_BLOCKS + block;
 	h->size = f->size;

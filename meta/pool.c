@@ -120,6 +120,7 @@ bool pool_take_loose(struct pool *pool, int64_t blocks)
 	if (blocks <= 0 || now + (int64_t)atomic_load(&pool->reserved_blocks) <= (int64_t)pool_capacity(pool))
 		return true;
 	atomic_fetch_sub(&pool->loose_blocks, blocks);
+	sweeper_look_again(pool->sweeper);
 	return false;
 }
 

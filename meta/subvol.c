@@ -268,7 +268,7 @@ void subvol_thaw(struct subvol *sv)
 void subvol_switch(struct subvol *sv, uint32_t node, uint64_t first_ino, uint32_t *ancestors)
 {
 	ASSERT_ON_REACTOR(sv->reactor);
-	assert(sv->gated);
+	assert(sv->gated && data_frozen(sv));
 	free(sv->ancestors);
 	sv->ancestors = ancestors;
 	sv->ancestor_count++;

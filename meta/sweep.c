@@ -22,6 +22,7 @@
 #include "meta/tenant.h"
 
 #define CHECK_S 30
+#define REST_NS UINT64_C(600000000000)
 #define PACE 4u /* pauses, in the time that a step takes */
 #define PACE_MOST_NS UINT64_C(200000000)
 #define PACE_SLICE_NS UINT64_C(20000000)
@@ -36,6 +37,10 @@ struct sweeper {
 	bool kicked;
 	_Atomic bool stopping;
 	_Atomic unsigned left;
+	_Atomic bool look_again; /* at nodes that rest */
+	uint32_t failed; /* the node that failed last: those below it are tried first */
+	uint64_t rested_ns; /* when those that rest were last looked at */
+	uint64_t rested_sum; /* what their children had then */
 };
 
 bool sweep_stopping(const struct sweep *s)
@@ -162,6 +167,12 @@ static int collapse(struct sweep *s)
 		r = free_parent(s, &nodes, true, &give);
 	if (!r) {
 		child->rec.parent = s->rec.parent;
+		if (child->rec.state == NODE_INTERIOR) /* what became its own may be of no use to its children */
+			child->rec.state = NODE_SWEEP;
+		if (!s->rec.parent) { /* to be tidied: what the child hid since the pass came by hides nothing now */
+			child->rec.sweep_family = SWEEP_MAP;
+			child->rec.sweep_ino = child->rec.sweep_position = 0;
+		}
 		sysrec_put_node(s->pool->db, s->batch, s->tree, s->child, &child->rec);
 		delete_node(s, &nodes);
 		sv = sweep_open_child(s);
@@ -279,10 +290,40 @@ static int pass(struct sweep *s)
 	return r < 0 ? r : sweep_stopping(s) ? -EINTR : 0;
 }
 
+/* The cursor of a node that became the first of its tree says that it was not tidied yet. */
+static int tidied(struct sweep *s)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+	char name[SUBVOL_NAME_MAX + 1];
+	struct node_rec rec;
+	int r = sysrec_node(s->pool->db, s->tree, s->child, &rec, name);
+
+	if (r || rec.state == NODE_SWEEP || rec.parent)
+		return r == -ENOENT ? 0 : r;
+	rec.sweep_family = SWEEP_NONE;
+	rec.sweep_ino = rec.sweep_position = 0;
+	db_batch_clear(s->batch);
+	sysrec_put_node(s->pool->db, s->batch, s->tree, s->child, &rec);
+	return sweep_write(s);
+}
+
+static int tidy(struct sweep *s)
+{
+	int r = pass(s);
+
+	while (!r && s->changed)
+		r = pass(s);
+	return r ? r : tidied(s);
+}
+
 /* Until it is gone, or nothing more of it can go: 0; -EAGAIN when another node has to go first. */
 static int sweep_node(struct sweep *s)
 {
-	int r = pass(s);
+	int r;
+
+	if (s->tidy)
+		return tidy(s);
+	r = pass(s);
 
 	if (!r && !s->child_count && s->partial)
 		r = pass(s); /* it had children when the cursor was set, and what stayed for them is before it */
@@ -313,6 +354,13 @@ static int make_lists(struct sweep *s, const struct nodes *nodes, const struct n
 	s->child_has = calloc(n->children + 1, sizeof(*s->child_has));
 	if (!s->children || !s->dead || !s->child_values || !s->child_has)
 		return -ENOMEM;
+	if (s->tidy) { /* the same as a sole child of nobody */
+		s->children[0] = s->child = n->id;
+		s->child_count = 1;
+		s->node = 0;
+		sweep_set_cursor(s, SWEEP_NONE, 0, 0);
+		return 0;
+	}
 	for (size_t k = 0; k < nodes->count && i < n->children; k++)
 		if (nodes->v[k].tree == n->tree && nodes->v[k].rec.parent == n->id)
 			s->children[i++] = nodes->v[k].id;
@@ -329,22 +377,46 @@ static int make_lists(struct sweep *s, const struct nodes *nodes, const struct n
 	return 0;
 }
 
-/* Nodes to be swept, and those without a name that have one child left or none, youngest first: what is below goes before what is above. */
-static const struct node_entry *choose(const struct nodes *nodes, unsigned *count)
+static bool is_to_tidy(const struct node_entry *n)
 {
+	return n->rec.state != NODE_SWEEP && !n->rec.parent && n->rec.sweep_family != SWEEP_NONE;
+}
+
+static bool is_for_sweep(const struct node_entry *n)
+{
+	return is_to_tidy(n) || n->rec.state == NODE_SWEEP || (n->rec.state == NODE_INTERIOR && n->children <= 1);
+}
+
+static const struct node_entry *choose_below(const struct nodes *nodes, uint32_t id)
+{
+	const struct node_entry *best = NULL;
+
+	for (size_t i = 0; i < nodes->count; i++)
+		if (is_for_sweep(&nodes->v[i]) && nodes->v[i].id < id && (!best || nodes->v[i].id > best->id))
+			best = &nodes->v[i];
+	return best;
+}
+
+/*
+ * Nodes to be swept, and those without a name that have one child left or none, youngest first: what is below goes before what is above. After
+ * one that failed come those that are older; then it has its turn again.
+ */
+static const struct node_entry *choose(const struct nodes *nodes, uint32_t failed, unsigned *count)
+{
+	const struct node_entry *below = failed ? choose_below(nodes, failed) : NULL;
 	const struct node_entry *best = NULL;
 
 	*count = 0;
 	for (size_t i = 0; i < nodes->count; i++) {
 		const struct node_entry *n = &nodes->v[i];
 
-		if (n->rec.state != NODE_SWEEP && (n->rec.state != NODE_INTERIOR || n->children > 1))
+		if (!is_for_sweep(n))
 			continue;
 		++*count;
 		if (!best || n->id > best->id)
 			best = n;
 	}
-	return best;
+	return below ? below : best;
 }
 
 static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const struct node_entry *n)
@@ -357,19 +429,21 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 
 	if (!r) {
 		*s = (struct sweep){ .sw = sw, .pool = sw->pool, .batch = batch, .tree = n->tree, .node = n->id, .rec = n->rec };
+		s->tidy = is_to_tidy(n);
 		r = make_lists(s, nodes, n);
 	}
-	if (!r) {
+	if (!r && !s->tidy) {
 		/* The subvolume's record may go with its last node. */
 		if (sysrec_subvol(s->pool->db, s->rec.subvol, &rec, name))
 			name[0] = '\0';
 		tell_sweep(s, EVENT_SWEEP_BEGUN, name, "what was deleted is being taken apart");
-		r = sweep_node(s);
 	}
 	/* Its blocks are free for others when that is durable, and nobody else may come to ask for a commit. */
 	if (!r)
 		r = pool_commit_wait(s->pool);
 	if (!r)
+		r = sweep_node(s);
+	if (!r && !s->tidy)
 		tell_sweep(s, EVENT_SWEEP_ENDED, name, "what was deleted is gone");
 	if (s) {
 		free(s->step.bytes);
@@ -383,6 +457,45 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 	return r;
 }
 
+/* What their children have in records of their own: where that is as it was, nothing more can go. */
+static int sum_resting(struct pool *pool, const struct nodes *nodes, uint64_t *sum)
+{
+	*sum = 0;
+	for (size_t i = 0; i < nodes->count; i++) {
+		const struct node_entry *n = &nodes->v[i], *parent = nodes_find(nodes, n->tree, n->rec.parent);
+		struct counters_rec c;
+		int r;
+
+		if (!parent || parent->rec.state != NODE_INTERIOR)
+			continue;
+		r = sysrec_counters(pool->db, n->tree, n->id, &c);
+		if (r)
+			return r;
+		*sum = *sum * 31 + (uint64_t)(c.born + c.meta_born);
+	}
+	return 0;
+}
+
+/* Nodes that rest hold what their children still inherited when they were looked at last; children go on writing. */
+static int sweep_resting(struct sweeper *sw, const struct nodes *nodes)
+{
+	uint64_t sum;
+	int r;
+
+	if (!atomic_exchange(&sw->look_again, false) && now_ns() - sw->rested_ns < REST_NS)
+		return 0;
+	sw->rested_ns = now_ns();
+	r = sum_resting(sw->pool, nodes, &sum);
+	if (r || sum == sw->rested_sum)
+		return r;
+	for (size_t i = 0; i < nodes->count && !r && !atomic_load(&sw->stopping); i++)
+		if (nodes->v[i].rec.state == NODE_INTERIOR && nodes->v[i].children > 1)
+			r = sweep_chosen(sw, nodes, &nodes->v[i]);
+	if (!r)
+		sw->rested_sum = sum;
+	return r;
+}
+
 static int sweep_next(struct sweeper *sw)
 {
 	struct nodes nodes = { 0 };
@@ -393,15 +506,23 @@ static int sweep_next(struct sweeper *sw)
 	pthread_mutex_lock(&sw->pool->admin_lock);
 	r = nodes_load(sw->pool->db, &nodes);
 	pthread_mutex_unlock(&sw->pool->admin_lock);
-	n = r ? NULL : choose(&nodes, &count);
+	n = r ? NULL : choose(&nodes, sw->failed, &count);
 	if (!r)
 		atomic_store(&sw->left, count);
+	if (!r && !n)
+		r = sweep_resting(sw, &nodes);
 	if (n) {
 		r = sweep_chosen(sw, &nodes, n);
 		if (r && r != -EINTR && r != -EAGAIN)
 			log_error("pool %s: a deleted node of subvolume %u cannot be taken apart now: %s", pool_name(sw->pool),
 				  n->rec.subvol, strerror(-r));
-		r = r == -EAGAIN || !r ? 1 : r;
+		if (r && r != -EINTR && r != -EAGAIN) {
+			sw->failed = n->id;
+			r = choose_below(&nodes, n->id) ? 1 : r; /* before it waits */
+		} else {
+			sw->failed = n->id >= sw->failed ? 0 : sw->failed;
+			r = r == -EAGAIN || !r ? 1 : r;
+		}
 	}
 	nodes_free(&nodes);
 	return r;
@@ -494,6 +615,16 @@ void sweeper_kick(struct sweeper *sw)
 	if (!sw)
 		return;
 	atomic_compare_exchange_strong(&sw->left, &none, 1);
+	pthread_mutex_lock(&sw->lock);
+	sw->kicked = true;
+	pthread_cond_signal(&sw->wake);
+	pthread_mutex_unlock(&sw->lock);
+}
+
+void sweeper_look_again(struct sweeper *sw)
+{
+	if (!sw || atomic_exchange(&sw->look_again, true))
+		return;
 	pthread_mutex_lock(&sw->lock);
 	sw->kicked = true;
 	pthread_cond_signal(&sw->wake);

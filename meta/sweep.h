@@ -6,7 +6,7 @@ struct pool;
 struct sweeper;
 
 /*
- * The thread that takes deleted subvolumes apart: nodes in state "to be swept" that have no children. It goes on where it stood when the
+ * The thread that takes deleted subvolumes and snapshots apart: nodes that nothing names. It goes on where it stood when the
  * pool was closed. It also looks after the pool's sequence.
  */
 int sweeper_start(struct pool *pool, struct sweeper **out);
@@ -16,6 +16,9 @@ void sweeper_stop(struct sweeper *sw);
 
 /* There may be something new to sweep. Any thread; NULL is fine. */
 void sweeper_kick(struct sweeper *sw);
+
+/* Room is short: nodes that several clones inherit from may hold some that none of them needs any more. Any thread; NULL is fine. */
+void sweeper_look_again(struct sweeper *sw);
 
 /* Nodes that wait. Any thread; NULL is fine. */
 unsigned sweeper_left(struct sweeper *sw);

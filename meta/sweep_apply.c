@@ -207,10 +207,12 @@ static int build(struct sweep *s, struct sums *sums)
 		r = add_item(s, &s->step.items[i], sums);
 	if (r)
 		return r;
-	sysrec_add_counters(db, s->batch, s->tree, s->node, &sums->node);
+	if (!s->tidy) {
+		sysrec_add_counters(db, s->batch, s->tree, s->node, &sums->node);
+		sysrec_put_node(db, s->batch, s->tree, s->node, &s->rec);
+	}
 	if (s->child)
 		sysrec_add_counters(db, s->batch, s->tree, s->child, &sums->child);
-	sysrec_put_node(db, s->batch, s->tree, s->node, &s->rec);
 	return space_ops_put(sums->ops, db, s->batch);
 }
 

@@ -55,6 +55,7 @@ struct sweep {
 	uint32_t *children;         /* rising */
 	unsigned child_count;
 	uint32_t child;             /* the sole one, or 0 */
+	bool tidy;                  /* the node is gone, and the child the first of its tree: whiteouts of the child are of no use */
 	bool partial;               /* the pass began in the middle: it cannot be the last */
 	uint64_t seen;              /* records of the node that this pass came to */
 	uint64_t changed;           /* steps that changed something */

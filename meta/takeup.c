@@ -54,17 +54,16 @@ static int take_block(struct op *op, uint32_t slot, const struct dirty_header *h
 
 	if (r)
 		return r == -ENOENT || r == -EISDIR || r == -EINVAL ? 1 : r;
-	if (h->sequence <= f->absorbed || h->block >> CHUNK_SHIFT > CHUNK_LAST)
+	if (h->incarnation != op->sv->rec.incarnation || h->sequence <= f->absorbed || h->block >> CHUNK_SHIFT > CHUNK_LAST)
 		return 1;
 	r = chunk_get(op, f, h->block >> CHUNK_SHIFT, &c);
 	if (!r)
 		r = chunk_unhide(c);
 	if (!r)
 		r = front_need(c);
-	if (!r)
-		r = file_charge(op, f, !(chunk_charged(c) & bit), !(chunk_charged_own(c) & bit));
 	if (r)
 		return r;
+	file_charge_taken(f, !(chunk_charged(c) & bit), !(chunk_charged_own(c) & bit));
 	front_drop(c, bit);
 	front_set(c, h->block % CHUNK_BLOCKS, slot);
 	room_count(f->data->sv, 1);

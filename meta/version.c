@@ -194,6 +194,18 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 	return seen(r, cf, out);
 }
 
+int version_above(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len)
+{
+	struct db_value value;
+	uint32_t from;
+	int r;
+
+	if (!version_may_inherit(op->sv, key))
+		return 0;
+	r = get_walk(op, cf, key, key_len, &value, &from);
+	return r == -ENOENT ? 0 : r ? r : 1;
+}
+
 bool version_hides(const struct subvol *sv, const uint8_t *key)
 {
 	return version_may_inherit(sv, key);

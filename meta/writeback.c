@@ -186,6 +186,13 @@ int data_freeze(struct op *op)
 	return d->lists[FILE_FAILED] ? d->lists[FILE_FAILED]->error : 0;
 }
 
+bool data_frozen(const struct subvol *sv)
+{
+	const struct data *d = sv->data;
+
+	return !d->directs && !d->running && !d->lists[FILE_DIRTY] && !d->lists[FILE_FAILED] && !put_busy(d);
+}
+
 int data_fsync(struct op *op, uint64_t ino, bool datasync)
 {
 	struct inode *inode;

@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "meta/gather.h"
 #include "meta/snapshot.h"
 #include "meta/subvol_internal.h"
+#include "meta/sweep.h"
 #include "meta/tenant.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
@@ -477,12 +479,85 @@ START_TEST(a_cut_leaves_all_or_nothing)
 }
 END_TEST
 
+/* What two clones inherited from a deleted volume is free when both wrote over it. */
+START_TEST(resting_nodes_are_looked_at)
+{
+	struct pool_stats before, st;
+
+	make("f", 64 * BLOCK, 1);
+	ck_assert_int_eq(clone_of("sv", NULL, "c1"), 0);
+	use("c1");
+	pool_commit_wait(fx.pool);
+	pool_stats(fx.pool, &before);
+	overwrite("f", 0, 64 * BLOCK, 2, 0);
+	use("sv");
+	overwrite("f", 0, 64 * BLOCK, 3, 0);
+	use("c1");
+	sweeper_look_again(fx.pool->sweeper);
+	for (unsigned i = 0; i < 3000; i++) {
+		pool_commit_wait(fx.pool);
+		reactor_run_once(fx.reactor, 200000);
+		pool_stats(fx.pool, &st);
+		if (st.free_blocks == before.free_blocks - 64)
+			break;
+	}
+	ck_assert_uint_eq(st.free_blocks, before.free_blocks - 64);
+	holds("f", 0, 64 * BLOCK, 2);
+	use("sv");
+	holds("f", 0, 64 * BLOCK, 3);
+}
+END_TEST
+
+static unsigned count_keys(void)
+{
+	cleanup_db_iter struct db_iter *iter = db_iter_new(fx.pool->db, DB_NS, NULL, 0, NULL, 0, 0);
+	unsigned n = 0;
+
+	for (db_iter_first(iter); db_iter_valid(iter); db_iter_next(iter))
+		n++;
+	ck_assert_int_eq(db_iter_error(iter), 0);
+	return n;
+}
+
+static int64_t settle(struct op *op, void *arg)
+{
+	(void)arg;
+	return gather_settle(op);
+}
+
+/* A name that no snapshot has leaves nothing behind, in an old directory either. */
+START_TEST(whiteouts_hide_something)
+{
+	char name[16];
+	unsigned before;
+
+	make("old", BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		sprintf(name, "t%u", i);
+		make(name, i % 2 ? BLOCK : 0, 1);
+		ck_assert_int_eq(fx_setxattr(&fx, ROOT, "user.x", name, 3, 0), 0);
+		ck_assert_int_eq(fx_removexattr(&fx, ROOT, "user.x"), 0);
+		ck_assert_int_eq(fx_unlink(&fx, ROOT, name), 0);
+		fixture_settle(&fx, 5);
+		ck_assert_int_eq(run_op(&fx, settle, NULL), 0);
+		if (!i)
+			before = count_keys();
+	}
+	ck_assert_uint_eq(count_keys(), before);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "old"), 0);
+	is_missing("old");
+	use("sv");
+	is_missing("old");
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
-		a_closed_subvolume, an_open_subvolume, charges, records_move_twice, removed_before_it_is_copied,
-		removed_stays_removed, clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive,
-		room_for_reserved, a_cut_leaves_all_or_nothing,
+		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, charges, records_move_twice,
+		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
+		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing,
 	};
 	Suite *suite = suite_create("snapshot");
 	TCase *tcase = tcase_create("snapshot");
