@@ -488,9 +488,11 @@ static int sweep_resting(struct sweeper *sw, const struct nodes *nodes)
 	r = sum_resting(sw->pool, nodes, &sum);
 	if (r || sum == sw->rested_sum)
 		return r;
+	atomic_store(&sw->left, 1);
 	for (size_t i = 0; i < nodes->count && !r && !atomic_load(&sw->stopping); i++)
 		if (nodes->v[i].rec.state == NODE_INTERIOR && nodes->v[i].children > 1)
 			r = sweep_chosen(sw, nodes, &nodes->v[i]);
+	atomic_store(&sw->left, 0);
 	if (!r)
 		sw->rested_sum = sum;
 	return r;
@@ -579,6 +581,7 @@ int sweeper_start(struct pool *pool, struct sweeper **out)
 	if (!sw)
 		return -ENOMEM;
 	sw->pool = pool;
+	sw->rested_ns = now_ns();
 	pthread_mutex_init(&sw->lock, NULL);
 	pthread_cond_init(&sw->wake, NULL);
 	sigfillset(&all);
