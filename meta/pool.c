@@ -109,7 +109,7 @@ uint64_t pool_sequence(struct pool *pool)
 
 uint64_t pool_capacity(const struct pool *pool)
 {
-	return pool->data_blocks > pool->rec.headroom_blocks ? pool->data_blocks - pool->rec.headroom_blocks : 0;
+	return pool->data_blocks > pool->headroom_blocks ? pool->data_blocks - pool->headroom_blocks : 0;
 }
 
 bool pool_take_loose(struct pool *pool, int64_t blocks)
@@ -338,6 +338,8 @@ static int open_store(struct pool *pool, const struct label *labels)
 	if (r)
 		return r;
 	r = sysrec_pool(pool->db, &pool->rec);
+	if (!r)
+		pool->headroom_blocks = pool->rec.headroom_blocks;
 	if (r == -ENOENT || r == -EBADMSG)
 		log_error("pool %s: its pool record is damaged: run fsck.nvfs", pool->label.name);
 	return r;
@@ -386,7 +388,7 @@ static int open_space(struct pool *pool, const struct label *labels)
 
 static int open_dirty(struct pool *pool)
 {
-	const uint64_t most = pool->rec.headroom_blocks / 2;
+	const uint64_t most = pool->headroom_blocks / 2;
 	uint64_t slots = dirty_bytes_of(&pool->options) / NVFS_BLOCK_SIZE;
 
 	if (slots > most && pool->options.dirty_bytes) {

@@ -65,6 +65,7 @@ struct pool {
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
 	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */
 	uint64_t data_blocks;           /* constant: of the data zones */
+	uint64_t headroom_blocks;       /* constant: of rec, which others than administration do not read */
 	_Atomic uint64_t cached_inodes; /* of all open subvolumes */
 	_Atomic uint32_t open_count, subvol_count;
 
