@@ -395,6 +395,9 @@ static int run_all(struct diff *d, struct diff_scan *s)
 	s->views = &d->views;
 	s->arg = d;
 	put_be32(tree, d->views.tree);
+	r = moment_begin(&d->moment, s->total ? s->done : d->moment.done, s->total ? s->total : d->moment.total);
+	if (r)
+		return r;
 	r = diff_scan_run(s, tree, sizeof(tree));
 	diff_scan_end(s);
 	return r;

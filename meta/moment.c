@@ -193,6 +193,14 @@ int moment_lineage(struct moment *m, const struct node_entry *node, uint32_t **o
 
 /* ---- Looking at much ---- */
 
+int moment_begin(struct moment *m, uint64_t done, uint64_t total)
+{
+	m->done = done < total ? done : total;
+	m->total = total;
+	m->told_ns = now_ns();
+	return m->progress.fn ? m->progress.fn(m->progress.arg, m->done, m->total) : 0;
+}
+
 int moment_step(struct moment *m, uint64_t done, uint64_t total)
 {
 	const struct timespec pause = { .tv_nsec = WORK_NS / 4 };

@@ -36,6 +36,9 @@ int moment_find(struct moment *m, const struct snapshot_name *name, struct node_
 /* A node and its ancestors, malloc'ed. 0, -ENOMEM, -EBADMSG. */
 int moment_lineage(struct moment *m, const struct node_entry *node, uint32_t **out, unsigned *count);
 
+/* At the begin of a part of the work: tells progress now. */
+int moment_begin(struct moment *m, uint64_t done, uint64_t total);
+
 /* Once for each record that is looked at: tells progress, and leaves the processors and devices to others now and then. total 0: as before. */
 int moment_step(struct moment *m, uint64_t done, uint64_t total);
 

@@ -399,8 +399,10 @@ static int take_record(struct count *c, const struct moment_scan *s)
 static int run_pass(struct count *c)
 {
 	struct moment_scan s = { .m = c->t->m, .cf = DB_MAP, .prefix_len = 4 };
-	int r = 0, more;
+	int r = moment_begin(c->t->m, c->done, c->total), more;
 
+	if (r)
+		return r;
 	put_be32(s.prefix, c->t->id);
 	c->any = false;
 	for (more = moment_scan_first(&s); more > 0 && !r; more = r ? 0 : moment_scan_next(&s))

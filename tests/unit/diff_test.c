@@ -437,6 +437,39 @@ START_TEST(refusals)
 }
 END_TEST
 
+struct steps {
+	unsigned calls, end_at;
+};
+
+static int count_steps(void *arg, uint64_t done, uint64_t total)
+{
+	struct steps *s = arg;
+
+	ck_assert_uint_le(done, total);
+	return ++s->calls == s->end_at ? -ECANCELED : 0;
+}
+
+/* Whoever does not want it any more gets no line. */
+START_TEST(can_be_ended)
+{
+	const struct snapshot_name from = { "sv", "a" }, to = { "sv", NULL };
+
+	snap("sv", "a");
+	make("f", BLOCK);
+	for (unsigned i = 1; i <= 2; i++) {
+		struct steps steps = { .end_at = i };
+		const struct progress progress = { count_steps, &steps };
+		size_t len = 0;
+
+		text[0] = 0;
+		ck_assert_int_eq(snapshot_diff(fx.pool, &from, &to, &progress, add_line, &len, why, sizeof(why)), -ECANCELED);
+		ck_assert_uint_eq(steps.calls, i);
+		ck_assert_str_eq(text, "");
+	}
+	differs("sv@a", "sv", "M/ / data times\n+  /f\n");
+}
+END_TEST
+
 /* ---- A second computation ---- */
 
 struct seen_file {
@@ -717,6 +750,7 @@ static void change_file(uint64_t ino, uint64_t size)
 	case 3:
 		if (size > BLOCK)
 			punch(ino, (uint64_t)random() % size, BLOCK * 3);
+		put(ino, 0, 4); /* zeros may have been punched */
 		break;
 	case 4:
 		chmod_ino(ino, 0600 + (uint32_t)random() % 64);
@@ -727,7 +761,7 @@ static void change_file(uint64_t ino, uint64_t size)
 	default:
 		if (other && other->ino != ino) /* what is inline is refused */
 			copy(other->ino, ino, 0, (uint64_t)random() % 3 * BLOCK, 30 * BLOCK);
-		put(ino, 0, 4); /* the same may have been copied before, and written anew it counts as changed */
+		put(ino, 0, 4); /* what was there already counts as changed when it is written again */
 	}
 }
 
@@ -837,7 +871,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = { each_kind, renames, hard_links, data_is_what_was_written, cuts_count, names_of_any_bytes_in_order,
-					      families, refusals };
+					      families, refusals, can_be_ended };
 	Suite *suite = suite_create("diff");
 	TCase *tcase = tcase_create("diff");
 

@@ -370,6 +370,25 @@ START_TEST(one_of_many)
 }
 END_TEST
 
+static int end_at_second(void *arg, uint64_t done, uint64_t all)
+{
+	ck_assert_uint_le(done, all);
+	return ++*(unsigned *)arg == 2 ? -ECANCELED : 0;
+}
+
+START_TEST(can_be_ended)
+{
+	unsigned calls = 0;
+	const struct progress progress = { end_at_second, &calls };
+
+	make("f", BLOCK);
+	nrows = 0;
+	ck_assert_int_eq(usage_count(fx.pool, NULL, &progress, add_row, NULL, &total, why, sizeof(why)), -ECANCELED);
+	ck_assert_uint_eq(calls, 2);
+	ck_assert_uint_eq(nrows, 0);
+}
+END_TEST
+
 /* ---- Random trees ---- */
 
 static char volumes[12][16];
@@ -497,7 +516,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { chain, deleted_and_promised, reflinks, compressed, one_of_many };
+	const TTest *const tests[] = { chain, deleted_and_promised, reflinks, compressed, one_of_many, can_be_ended };
 	Suite *suite = suite_create("usage");
 	TCase *tcase = tcase_create("usage");
 
