@@ -131,6 +131,13 @@ static void parents_in_circle(struct rig *rig)
 	put(rig, DB_MAP, key, key_map(key, TREE, FILE_PLAIN, 0, 7), value, map_rec_encode(&rec, value));
 }
 
+static void snapshot_of_no_tenant(struct rig *rig)
+{
+	const struct node_rec node = { .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 8, .first_ino = 1, .name = "s", .name_len = 1 };
+
+	put(rig, DB_SYS, key, key_node(key, TREE, 5), value, node_rec_encode(&node, value));
+}
+
 static void entries_miscounted(struct rig *rig)
 {
 	const struct inode_rec dir = dir_inode(3, 3 * 24 + 4 + 4 + 4, 2);
@@ -454,6 +461,7 @@ static const struct damage damages[] = {
 	{ map_of_the_future, "inode 3 chunk 0: its sequence 0x1234560000000000 was never given", LEFT },
 	{ cut_of_the_future, "inode 3: sequence 0x1234560000000000 was never given", LEFT },
 	{ result_of_the_future, "a result of session 0: its sequence 0x1234560000000000 was never given", LEFT },
+	{ snapshot_of_no_tenant, "tree 1 node 5: its tenant 8 is not there", LEFT },
 	{ tenant_of_the_future, "tenant later is newer than the pool's next", LEFT },
 	{ cuts_flag_wrong, "inode 3: its size record speaks of cuts, and there are none", COMPUTED },
 	{ map_without_size, "inode 3 maps 14 blocks and has no size", LEFT },

@@ -475,6 +475,8 @@ END_TEST
 
 #define CHARGERS 4
 
+static pthread_barrier_t together;
+
 struct charger {
 	pthread_t thread;
 	struct pool_tenant *t;
@@ -487,7 +489,8 @@ static void *charge_some(void *arg)
 {
 	struct charger *c = arg;
 
-	for (unsigned i = 0; i < 20000; i++) {
+	pthread_barrier_wait(&together);
+	for (unsigned i = 0; i < 100000; i++) {
 		const int64_t n = 1 + rand_r(&c->seed) % 7;
 
 		if (c->got >= n && rand_r(&c->seed) % 3 == 0) {
@@ -509,6 +512,7 @@ START_TEST(several_reach_the_limit_exactly)
 	int64_t sum = 0;
 
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .limits = { .used_blocks = 1000 }, .soft_blocks = 500 }), 0);
+	ck_assert_int_eq(pthread_barrier_init(&together, NULL, CHARGERS), 0);
 	for (unsigned i = 0; i < CHARGERS; i++) {
 		c[i].t = tenant_find_name(fx.pool, "t");
 		c[i].seed = i;
