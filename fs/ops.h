@@ -69,6 +69,7 @@ struct call {
 		struct {
 			int err;
 			uint16_t number;
+			struct ops_view *view;
 			struct subvol *sv;
 		} view;
 		struct {

@@ -10,6 +10,9 @@
 #include "fs/ops.h"
 #include "fs/views.h"
 
+/* Well below the numbers that there are. */
+#define VIEWS_MAX 32768u
+
 /* ---- Views ---- */
 
 static uint16_t number_of(uint64_t node)
@@ -157,26 +160,31 @@ static uint16_t free_number(struct ops_volume *v, uint16_t wanted)
 	return number;
 }
 
-/* An opened one into the list, used once. dead: it is there to be closed. NULL without memory or numbers: it is not closed then. */
-static struct ops_view *add_view(const struct call *c, bool dead)
+/* One that can be opened: afterwards nothing may fail, because only a worker could close it again. NULL: no memory, or too many. */
+static struct ops_view *new_view(const struct call *c)
 {
 	struct ops_volume *v = c->volume;
-	struct ops_view *view = calloc(1, sizeof(*view));
-	uint16_t number = free_number(v, c->u.view.number);
+	struct ops_view *view, *other;
+	unsigned count;
 
-	if (!view || !number) {
-		free(view);
+	DL_COUNT(v->views.list, other, count);
+	view = count < VIEWS_MAX ? calloc(1, sizeof(*view)) : NULL;
+	if (!view)
 		return NULL;
-	}
 	view->volume = v;
-	view->sv = c->u.view.sv;
 	view->reactor = session_reactor(c->request->session);
-	view->number = number;
+	strncpy(view->name, c->name, sizeof(view->name) - 1);
+	return view;
+}
+
+/* An opened one into the list, used once. dead: it is there to be closed. */
+static void add_view(struct ops_view *view, uint16_t number, struct subvol *sv, bool dead)
+{
+	view->sv = sv;
+	view->number = free_number(view->volume, number);
 	view->dead = dead;
 	view->uses = 1;
-	strncpy(view->name, c->name, sizeof(view->name) - 1);
-	DL_APPEND(v->views.list, view);
-	return view;
+	DL_APPEND(view->volume->views.list, view);
 }
 
 /* ---- Entering a view ---- */
@@ -212,28 +220,23 @@ static void opened(struct work *w)
 {
 	struct call *c = (struct call *)((char *)w - offsetof(struct call, work));
 	struct ops_volume *v = c->volume;
-	struct ops_view *view = by_name(v, c->name), *mine = NULL;
-	int err = c->u.view.err;
+	struct ops_view *view = by_name(v, c->name), *mine = c->u.view.view;
+	const int err = c->u.view.err;
+	const bool unwanted = err || view || is_banned(v, c->name); /* opened by somebody else meanwhile, or about to be deleted */
 
-	if (!err) {
-		/* Somebody else may have opened it meanwhile, or be about to delete it. */
-		mine = add_view(c, view || is_banned(v, c->name));
-		if (!mine)
-			v->views.source->close(c->u.view.sv);
-	}
 	call_again(c, root_run);
-	if (mine && !mine->dead) {
-		enter(c, mine);
-		return;
-	}
-	if (mine)
+	if (err)
+		free(mine);
+	else
+		add_view(mine, c->u.view.number, c->u.view.sv, unwanted);
+	if (!err && unwanted)
 		view_unuse(mine);
-	if (view) {
+	if (view)
 		view_use(view);
-		enter(c, view);
-		return;
-	}
-	call_done(c, err ? err : mine ? -ENOENT : -ENOMEM);
+	if (view || !unwanted)
+		enter(c, view ? view : mine);
+	else
+		call_done(c, err ? err : -ENOENT);
 }
 
 static void look_up(struct session *s, struct request *r)
@@ -248,6 +251,8 @@ static void look_up(struct session *s, struct request *r)
 	} else if (view) {
 		view_use(view);
 		enter(c, view);
+	} else if (!(c->u.view.view = new_view(c))) {
+		call_done(c, -ENOMEM);
 	} else {
 		op_finish(&c->op);
 		c->work = (struct work){ .fn = open_work, .done = opened, .reactor = session_reactor(s) };

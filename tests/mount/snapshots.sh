@@ -253,14 +253,14 @@ fstab_line_of_a_snapshot() {
 }
 TEST_NAME=fstab_line_of_a_snapshot run_test with_volume h fstab_line_of_a_snapshot
 
-# mapped FILE FLAG: stores a number into each page of a file of 8 MiB, without msync(2), makes FLAG, and keeps the mapping.
+# mapped FILE FLAG: stores a number into each page of a file of 96 MiB, without msync(2), makes FLAG, and keeps the mapping.
 mapped() {
-	truncate -s 8M "$1"
+	truncate -s 96M "$1"
 	exec python3 -c '
 import mmap, sys, time
 f = open(sys.argv[1], "r+b")
-m = mmap.mmap(f.fileno(), 8 << 20)
-for i in range(0, 8 << 20, 4096):
+m = mmap.mmap(f.fileno(), 96 << 20)
+for i in range(0, 96 << 20, 4096):
     m[i:i+8] = b"%08d" % (i >> 12)
 open(sys.argv[2], "w").write("x")
 time.sleep(600)' "$@"
@@ -270,7 +270,7 @@ count_mapped() {
 	python3 -c '
 import sys
 d = open(sys.argv[1], "rb").read()
-print(sum(d[i:i+8] == b"%08d" % (i >> 12) for i in range(0, 8 << 20, 4096)))' "$1"
+print(sum(d[i:i+8] == b"%08d" % (i >> 12) for i in range(0, 96 << 20, 4096)))' "$1"
 }
 
 pages_of_mmap_are_in_it() {
@@ -283,7 +283,7 @@ pages_of_mmap_are_in_it() {
 	nvfs snapshot create "$POOL:$vol@one" 2>err
 	same "$(cat err)" ""
 	see one
-	same "$(count_mapped "$snap/m")" 2048
+	same "$(count_mapped "$snap/m")" 24576
 	# Nobody who stays has it open.
 	umount.fuse.nvfs "$snap"
 	nvfs clone "$POOL:$vol" "$POOL:$vol-clone"
@@ -319,7 +319,7 @@ pages_are_found_in_other_namespaces() {
 	nvfs snapshot create --json "$POOL:$vol@three" 2>/dev/null | grep -q '"snapshot": "three"'
 	umount "$WORK/mnt"
 	see one
-	same "$(count_mapped "$snap/m")" 2048
+	same "$(count_mapped "$snap/m")" 24576
 	kill $pid
 	wait $pid || :
 	in_time nvfs snapshot rollback --dry-run "$POOL:$vol@one"
