@@ -54,18 +54,12 @@ static int cannot_write_back(const struct subvol *sv, int error, const struct re
 	return admin_refuse(ref, error, "subvolume %s cannot be written back: %s; see nvfsd's log", subvol_name(sv), strerror(-error));
 }
 
-static int write_back_all(struct pool *pool, const struct refusal *ref)
+/* What cannot be written back was logged, and is not there. */
+static void write_back_all(struct pool *pool)
 {
-	int r = 0;
-
-	for (struct subvol *sv = pool->open_head; sv && !r; sv = sv->open_next) {
-		if (sv->read_only)
-			continue;
-		r = subvol_call(sv, sync_on_reactor, NULL);
-		if (r)
-			r = cannot_write_back(sv, r, ref);
-	}
-	return r;
+	for (struct subvol *sv = pool->open_head; sv; sv = sv->open_next)
+		if (!sv->read_only && tenant_is_seen(pool, sv->rec.tenant))
+			subvol_call(sv, sync_on_reactor, NULL);
 }
 
 /* Most of what is dirty goes before anybody has to wait. */
@@ -103,9 +97,9 @@ int moment_take(struct pool *pool, const char *const *subvols, unsigned count, b
 	int r;
 
 	*out = (struct moment){ .pool = pool, .work_began_ns = now_ns() };
-	r = all ? write_back_all(pool, ref) : 0;
-	if (!r)
-		r = take_frozen(out, subvols, count, ref);
+	if (all)
+		write_back_all(pool);
+	r = take_frozen(out, subvols, count, ref);
 	if (r)
 		return r;
 	r = out->at ? nodes_load_at(pool->db, out->at, &out->nodes) : -ENOMEM;

@@ -23,9 +23,9 @@ struct moment {
 };
 
 /*
- * What is dirty in these subvolumes (count of them, or `all` that are open) is written back first; for those by name, writers wait for
- * a moment, so that all they were answered is in it and nothing else. 0, -ENOMEM, or why it cannot be written back. *out is to be
- * released in any case.
+ * What is dirty in these subvolumes (count of them) is written back first, and writers wait for a moment, so that all they were answered is
+ * in it and nothing else; with `all`, what others have is written back as far as it can be. 0, -ENOENT, -ENOMEM, or why it cannot be
+ * written back. *out is to be released in any case.
  */
 int moment_take(struct pool *pool, const char *const *subvols, unsigned count, bool all, struct moment *out, const struct refusal *ref);
 void moment_release(struct moment *m);

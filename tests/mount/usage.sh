@@ -184,5 +184,28 @@ s.sendall(sys.stdin.buffer.read())' "/run/nvfs/$POOL.sock"
 }
 TEST_NAME=refusals_are_one_line run_test with_volume f refusals_are_one_line
 
+# An owner of a tenant gets what is its own, nothing of the pool, and does not learn what else there is.
+owners_see_their_own() {
+	local code=0
+	need setpriv
+	nvfs tenant create "$POOL/blue" --owner-uid 61011 >/dev/null
+	nvfs subvolume create "$POOL:its" --size 8M --thin --tenant blue >/dev/null
+	nvfs snapshot create "$POOL:its@one" >/dev/null
+	take one
+	as_owner du "$POOL" --json >out
+	same "$(jq -c '[.usage[] | .subvolume + "@" + (.snapshot // "")], .pools' out | tr '\n' ' ')" '["its@one","its@"] [] '
+	[ -z "$(as_owner snapshot diff "$POOL:its@one")" ]
+	for what in "du $POOL:$vol" "snapshot diff $POOL:$vol@one" "snapshot diff $POOL:its@one $POOL:$vol"; do
+		code=0
+		# shellcheck disable=SC2086
+		as_owner $what 2>err || code=$?
+		same "$code" 4
+		grep -q 'there is no ' err
+	done
+}
+cli=$(command -v nvfs)
+as_owner() { setpriv --reuid 61011 --regid 61011 --clear-groups "$cli" "$@"; }
+TEST_NAME=owners_see_their_own run_test with_volume g owners_see_their_own
+
 check_pool
 finish
