@@ -405,6 +405,39 @@ START_TEST(does_what_the_gone_have_said)
 }
 END_TEST
 
+/* Nested deeper than any parser would go, in a line that is not too long. */
+START_TEST(odd_requests_are_no_harm)
+{
+	static const char nul[] = "{\"op\":\"pool.show\"}\0\n", not_utf8[] = "{\"op\":\"pool.show\",\"\xff\":1}\n";
+	static const char number[] = "{\"op\":\"events\",\"since\":1e999}\n", large[] = "{\"op\":\"events\",\"since\":99999999999999999999}\n";
+	static const char half[] = "{\"op\":\"subvolume.create\",\"name\":\"half\",\"size_bytes\":1048576}";
+	char *deep = malloc(65000);
+
+	start_daemon();
+	expect_raw(nul, sizeof(nul) - 1, "EINVAL", false);
+	expect_raw(not_utf8, sizeof(not_utf8) - 1, "EINVAL", false);
+	expect_raw(number, sizeof(number) - 1, "EINVAL", false);
+	expect_raw(large, sizeof(large) - 1, "EINVAL", false);
+	memset(deep, '[', 65000);
+	memcpy(deep, "{\"op\":", 6);
+	deep[64999] = '\n';
+	expect_raw(deep, 65000, "EINVAL", false);
+	free(deep);
+	/* Who goes in the middle of a line asked for nothing, and who asks and does not wait is no trouble. */
+	for (int i = 0; i < 20; i++) {
+		int fd = raw_connect();
+
+		ck_assert_int_eq(send(fd, half, sizeof(half) - 1, MSG_NOSIGNAL), sizeof(half) - 1);
+		close(fd);
+		fd = raw_connect();
+		ck_assert_int_eq(send(fd, number, sizeof(number) - 1, MSG_NOSIGNAL), sizeof(number) - 1);
+		close(fd);
+	}
+	ck_assert_int_eq(ask_error(json_pack("{s:s,s:s}", "op", "subvolume.show", "name", "half")), -ENOENT);
+	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
 START_TEST(limits_lines)
 {
 	size_t len = 70000;
@@ -762,7 +795,7 @@ int main(void)
 		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
 		administers_subvolumes, mounts_and_unmounts, is_free_after_umount, mounts_once,
 		takes_back_a_mount_that_never_came, stops_under_load_when_forced,
-		replaces_a_dead_worker, gives_up_after_three_deaths, refuses_malformed_requests,
+		replaces_a_dead_worker, gives_up_after_three_deaths, refuses_malformed_requests, odd_requests_are_no_harm,
 		does_what_the_gone_have_said,
 		says_its_version, says_what_would_go, limits_lines, limits_connections,
 		strangers_get_a_refusal, owners_have_what_is_theirs, keeps_connections_for_others,
