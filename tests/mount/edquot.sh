@@ -157,6 +157,8 @@ ten_at_once_over_three_subvolumes() {
 	local i pids=() most=6000 used kinds=(buffered direct promise)
 	make_tenant t '{"used_bytes":'$((most * 4096))'}'
 	for i in 1 2 3; do new_volume t$i t 32M; done
+	# Each root has its block before it is all used up.
+	for i in 0 1 2 3 4 5 6 7 8; do : >"$WORK/t$((i % 3 + 1))/f$i"; done
 	for i in 0 1 2 3 4 5 6 7 8; do
 		blocks "${kinds[i / 3]}" "$WORK/t$((i % 3 + 1))/f$i" 0 8000 $((i % 4 * 30 + 1)) >"$WORK/said.$i" &
 		pids+=($!)
