@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # bash completion for nvfs(8): nvfs itself knows what fits.
 _nvfs() {
-	local line=${COMP_LINE:0:COMP_POINT} word breaks= cut= c
+	local line=${COMP_LINE:0:COMP_POINT} word breaks='' cut='' c
 	local cur=${line##*[[:space:]]}
 	COMPREPLY=()
 	# bash replaces only what stands behind the last of these in the word.

@@ -131,10 +131,10 @@ events_are_followed_and_nobody_waits_for_who_follows() {
 	follower=$!
 	make_scratch seen
 	in_time says '"subvolume-created".*"subvolume":"seen"'
-	kill -STOP $follower
+	kill -STOP "$follower"
 	for i in 32 33 34 35; do nvfs subvolume resize "$POOL:seen" --size ${i}M >/dev/null; done
-	kill -KILL $follower
-	wait $follower || true
+	kill -KILL "$follower"
+	wait "$follower" || true
 	nvfs subvolume delete "$POOL:seen" --yes
 	# A pool that is stopped ends those who follow it, with a line.
 	nvfs events "$POOL-none" --follow 2>err || same $? 3
@@ -155,8 +155,8 @@ top_shows_who_works() {
 	nvfs top "$POOL" --once --tenants --interval 0.5 --json >tenants
 	on_terminal "nvfs top $POOL --interval 0.3" < <(sleep 1; printf 'n'; sleep 0.5; printf 'T'; sleep 0.5; printf q)
 	mv out screen
-	kill $writer
-	wait $writer || true # its last dd may go on for a moment
+	kill "$writer"
+	wait "$writer" || true # its last dd may go on for a moment
 	in_time umount.fuse.nvfs busy 2>/dev/null
 	umount.fuse.nvfs idle
 	cat table tenants json
@@ -303,8 +303,8 @@ throttled_requests_are_counted() {
 	while :; do dd if=/dev/zero of=slow/f bs=4k count=64 oflag=direct conv=notrunc status=none || break; done &
 	writer=$!
 	nvfs top "$POOL" --once --interval 2 --json >json
-	kill $writer
-	wait $writer || true
+	kill "$writer"
+	wait "$writer" || true
 	in_time umount.fuse.nvfs slow 2>/dev/null
 	cat json
 	jq -e '.subvolumes[0] | .throttled_per_s > 0 and .write.p99_us > 1000' json
