@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A model of a pool with subvolumes, snapshots and clones: what each holds, and what each block and each inode's record is charged to. It
+ * makes random steps in the pool and in memory, and says beforehand what will be refused.
+ *
+ * Whose a block is: each change gives it a new identity. Nodes that were one share identities, so what the tenant is charged for is the number
+ * of different ones. That holds exactly as long as no node without a name stays between two children: such a node may keep what nobody sees
+ * any more. Nor does it for what is compressed, where more than what was written becomes own.
+ */
+#ifndef NVFS_TESTS_UNIT_TREE_MODEL_H
+#define NVFS_TESTS_UNIT_TREE_MODEL_H
+
+#include "io/sim.h"
+#include "meta/pool.h"
+#include "meta/snapshot.h"
+#include "meta/subvol.h"
+
+#define TREE_VOLUMES 5u
+#define TREE_SNAPSHOTS 8u
+#define TREE_FILES 7u
+#define TREE_SLOTS 96u
+
+enum tree_kind { TREE_PLAIN, TREE_WIDE, TREE_SMALL };
+
+/* A block of a file; id 0: a hole. */
+struct tree_slot {
+	uint32_t id, content;
+};
+
+struct tree_file {
+	uint32_t rec;              /* identity of its inode's record; 0: there is none */
+	uint64_t ino;
+	unsigned size;             /* slots; of a small file bytes */
+	unsigned mode, xattr, links; /* xattr: bytes, 0 none; links: more names, in the directory */
+	bool gone;                 /* has no name, and the kernel knows it */
+	uint32_t small_id, content; /* of inline data; content: of the xattr, too */
+	uint32_t xattr_content;
+	struct tree_slot slots[TREE_SLOTS];
+};
+
+struct tree_node {
+	bool there, reserved;
+	char volume[16], name[16]; /* name: of a snapshot */
+	uint64_t size_blocks, inodes_max;
+	uint32_t root_rec, dir_rec;
+	uint64_t dir;
+	struct tree_file files[TREE_FILES];
+	struct subvol *sv;         /* of one that is open */
+};
+
+struct tree {
+	struct tree_node volumes[TREE_VOLUMES], snapshots[TREE_SNAPSHOTS];
+	uint64_t tenant_blocks;    /* its limit, 0: none */
+	uint64_t volume_serial;
+	unsigned names, limit_snapshots;
+};
+
+struct tree_options {
+	long seed;
+	bool threads;              /* reactors run on threads of their own */
+	bool packs;                /* lz4 */
+	bool limits;               /* small ones */
+};
+
+extern struct tree tree;
+extern struct pool *tree_pool;
+extern struct device *tree_dev;
+
+extern struct tree_options tree_opts;
+
+void tree_begin(const struct tree_options *opts);
+unsigned tree_pick(unsigned n);
+
+/* One random change of data, names, limits or nodes. */
+void tree_step(void);
+
+/* At most one write to each file of one subvolume that is open, none of them synced. Its index, or -1. */
+int tree_write_some(void);
+
+/* The kinds of changes of the tree. */
+enum tree_change { TREE_SNAPSHOT, TREE_GROUP, TREE_CLONE, TREE_ROLLBACK, TREE_DELETE_SNAPSHOT, TREE_DELETE_VOLUME, TREE_CHANGES };
+void tree_change(enum tree_change what);
+
+/* Background work has ended; with sync all is in RocksDB and durable. */
+void tree_settle(void);
+void tree_sync(void);
+
+/* All that there is, against the model; counters; and (check) what fsck.nvfs says, and that the same is there when it is opened again. */
+void tree_compare(bool check);
+bool tree_file_is(struct subvol *sv, const struct tree_node *n, unsigned f);
+struct subvol *tree_open(struct tree_node *n);
+
+/* Close subvolumes and pool; open the pool of another device, which is what became of this one; close a device. Reactors do not have threads. */
+void tree_leave(void);
+void tree_enter(struct device *dev);
+void tree_drop_device(struct device *dev);
+
+/* Delete everything: nothing is held. */
+void tree_delete_all(void);
+
+/* That, then close, check. */
+void tree_end(void);
+
+/* ---- For the parts of the model: tree_model.c has data and names, tree_change.c what changes the tree, tree_sums.c counts ---- */
+
+#define TREE_LINK_NAME 250u /* bytes of the name of a further link */
+
+extern uint32_t tree_next_id; /* the last identity that was given */
+uint32_t tree_new_id(void);
+
+/* What an inode's record is charged. */
+unsigned tree_xattr_blocks(unsigned bytes);
+unsigned tree_dir_blocks(const struct tree_node *n);
+
+/* No other node has it: a change of it makes no new one. */
+bool tree_is_own(const struct tree_node *v, uint32_t id);
+
+/* What the tenant is charged for, by the counters. */
+int64_t tree_charged_by_records(void);
+
+/* What tenant and pool count; and what of it is `of` alone (may be NULL). */
+struct tree_sums {
+	int64_t blocks, inodes, loose, reserved;
+	int64_t own, own_data;
+};
+void tree_expect(struct tree_sums *sums, const struct tree_node *of);
+void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes);
+
+/* Whether the number of identities is what is charged. Nothing is being swept. */
+bool tree_is_exact(void);
+
+void tree_change_file(struct tree_node *v);
+void tree_close(struct tree_node *v);
+void tree_before_administration(void);
+
+#endif

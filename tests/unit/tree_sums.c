@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The part of the model that counts: what is visible, and what tenant and pool are charged for. */
+#include "config.h"
+
+#include <string.h>
+
+#include "meta/nodes.h"
+#include "meta/pool_internal.h"
+#include "meta/sysrec.h"
+#include "tests/unit/tree_model.h"
+#include "tests/unit/unit.h"
+
+#define BLOCK NVFS_BLOCK_SIZE
+#define IDS_MAX (1u << 20)
+
+uint32_t tree_next_id;
+
+uint32_t tree_new_id(void)
+{
+	ck_assert_uint_lt(tree_next_id, IDS_MAX - 1);
+	return ++tree_next_id;
+}
+
+/* ---- What is charged ---- */
+
+static unsigned blocks_of(uint64_t bytes)
+{
+	return (unsigned)((bytes + BLOCK - 1) / BLOCK);
+}
+
+unsigned tree_xattr_blocks(unsigned bytes)
+{
+	return bytes ? blocks_of(bytes + strlen("user.x")) : 0;
+}
+
+unsigned tree_dir_blocks(const struct tree_node *n)
+{
+	unsigned names = 0;
+
+	for (unsigned f = 0; f < TREE_FILES; f++)
+		names += n->files[f].rec ? n->files[f].links : 0;
+	return blocks_of(names * (24 + TREE_LINK_NAME));
+}
+
+/* Calls fn for each block, and (is_inode) each inode's record with what it costs. */
+typedef void (*part_fn)(void *arg, uint32_t id, unsigned blocks, bool is_data, bool is_inode);
+
+static void each_part(const struct tree_node *n, part_fn fn, void *arg)
+{
+	fn(arg, n->root_rec, 1, false, true);
+	fn(arg, n->dir_rec, tree_dir_blocks(n), false, true);
+	for (unsigned f = 0; f < TREE_FILES; f++) {
+		const struct tree_file *m = &n->files[f];
+
+		if (!m->rec)
+			continue;
+		fn(arg, m->rec, tree_xattr_blocks(m->xattr), false, true);
+		if (m->small_id)
+			fn(arg, m->small_id, 1, false, false);
+		for (unsigned i = 0; i < TREE_SLOTS; i++)
+			if (m->slots[i].id)
+				fn(arg, m->slots[i].id, 1, true, false);
+	}
+}
+
+struct sum {
+	int64_t blocks, data, inodes;
+	uint8_t *seen; /* identities that were counted; NULL: all count */
+	uint8_t mark;
+};
+
+static void add_part(void *arg, uint32_t id, unsigned blocks, bool is_data, bool is_inode)
+{
+	struct sum *s = arg;
+
+	if (s->seen && s->seen[id])
+		return;
+	if (s->seen)
+		s->seen[id] = s->mark;
+	s->blocks += blocks;
+	s->data += is_data;
+	s->inodes += is_inode;
+}
+
+void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes)
+{
+	struct sum s = { 0 };
+
+	each_part(n, add_part, &s);
+	*blocks = s.blocks;
+	*inodes = s.inodes;
+}
+
+void tree_expect(struct tree_sums *e, const struct tree_node *of)
+{
+	static uint8_t seen[IDS_MAX];
+	struct sum all = { .seen = seen, .mark = 1 };
+
+	memset(e, 0, sizeof(*e));
+	memset(seen, 0, tree_next_id + 1);
+	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++)
+		if (tree.snapshots[i].there)
+			each_part(&tree.snapshots[i], add_part, &all);
+	e->loose = all.data;
+	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
+		const struct tree_node *v = &tree.volumes[i];
+		struct sum s = { .seen = seen, .mark = 1 };
+
+		if (!v->there)
+			continue;
+		each_part(v, add_part, &s);
+		all.blocks += s.blocks;
+		all.inodes += s.inodes;
+		if (v->reserved)
+			e->reserved += (int64_t)v->size_blocks;
+		else
+			e->loose += s.blocks;
+		if (v == of) {
+			e->own = s.blocks;
+			e->own_data = s.data;
+		}
+	}
+	e->blocks = all.blocks;
+	e->inodes = all.inodes;
+}
+
+static bool has(const struct tree_node *n, uint32_t id)
+{
+	if (n->root_rec == id || n->dir_rec == id)
+		return true;
+	for (unsigned f = 0; f < TREE_FILES; f++) {
+		const struct tree_file *m = &n->files[f];
+
+		if (!m->rec)
+			continue;
+		if (m->rec == id || m->small_id == id)
+			return true;
+		for (unsigned i = 0; i < TREE_SLOTS; i++)
+			if (m->slots[i].id == id)
+				return true;
+	}
+	return false;
+}
+
+/* No other node has it: a change of it makes no new one. */
+bool tree_is_own(const struct tree_node *v, uint32_t id)
+{
+	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++)
+		if (tree.snapshots[i].there && has(&tree.snapshots[i], id))
+			return false;
+	for (unsigned i = 0; i < TREE_VOLUMES; i++)
+		if (tree.volumes[i].there && &tree.volumes[i] != v && has(&tree.volumes[i], id))
+			return false;
+	return true;
+}
+
+/* Whether the number of identities is what is charged. Nothing is being swept. */
+bool tree_is_exact(void)
+{
+	struct nodes nodes = { 0 };
+	bool exact = !tree_opts.packs;
+
+	ck_assert_int_eq(nodes_load(tree_pool->db, &nodes), 0);
+	for (size_t i = 0; i < nodes.count; i++)
+		exact &= nodes.v[i].rec.state == NODE_LIVE || nodes.v[i].rec.state == NODE_SNAPSHOT;
+	nodes_free(&nodes);
+	return exact;
+}
+
+/* What the tenant is charged for, by the counters. */
+int64_t tree_charged_by_records(void)
+{
+	struct nodes nodes = { 0 };
+	int64_t blocks = 0;
+
+	ck_assert_int_eq(nodes_load(tree_pool->db, &nodes), 0);
+	for (size_t i = 0; i < nodes.count; i++) {
+		struct counters_rec c;
+
+		ck_assert_int_eq(sysrec_counters(tree_pool->db, nodes.v[i].tree, nodes.v[i].id, &c), 0);
+		blocks += node_counts(&nodes.v[i]) ? c.born + c.meta_born : 0;
+	}
+	nodes_free(&nodes);
+	return blocks;
+}
