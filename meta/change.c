@@ -296,9 +296,14 @@ static int write_records(struct change *c, bool frees)
 	return r;
 }
 
-/* A whiteout where no ancestor has anything would stay for ever. */
+/*
+ * A whiteout where no ancestor has anything would stay for ever. That of an inode hides all of its records, of which ancestors may have others than
+ * this one: it stays, and the sweep sees to it.
+ */
 static int hides(void *arg, enum db_cf cf, const uint8_t *key, size_t key_len)
 {
+	if (key_len == KEY_INODE_LEN && key[KEY_NS_PREFIX_LEN - 1] == REC_INODE)
+		return 1;
 	return version_above(arg, cf, key, key_len);
 }
 

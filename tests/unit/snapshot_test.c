@@ -251,6 +251,28 @@ START_TEST(removed_stays_removed)
 }
 END_TEST
 
+/* The same when it is removed after that. */
+START_TEST(removed_later)
+{
+	struct inode_attr attr = { .mode = 0600 };
+
+	make("f", 4 * BLOCK, 1);
+	make("g", BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(clone_of("sv", "s", "k"), 0);
+	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
+	use("k");
+	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
+	use(NULL);
+	ck_assert_int_eq(drop("sv", "s"), 0);
+	settled();
+	use("sv");
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
+	use("k");
+	holds("f", 0, 4 * BLOCK, 1);
+}
+END_TEST
+
 /* Two snapshots go, oldest first, while the subvolume is open: what it has in memory of the first one's records is its own in the end. */
 START_TEST(records_move_twice)
 {
@@ -555,7 +577,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, charges, records_move_twice,
+		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, removed_later, charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
 		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing,
 	};
