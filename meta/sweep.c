@@ -438,11 +438,11 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 			name[0] = '\0';
 		tell_sweep(s, EVENT_SWEEP_BEGUN, name, "what was deleted is being taken apart");
 	}
+	if (!r)
+		r = sweep_node(s);
 	/* Its blocks are free for others when that is durable, and nobody else may come to ask for a commit. */
 	if (!r)
 		r = pool_commit_wait(s->pool);
-	if (!r)
-		r = sweep_node(s);
 	if (!r && !s->tidy)
 		tell_sweep(s, EVENT_SWEEP_ENDED, name, "what was deleted is gone");
 	if (s) {
