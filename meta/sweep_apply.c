@@ -271,6 +271,9 @@ static int chunk_moved(struct sweep *s, struct chunk *c, struct map_change *m)
 		c->map.inherited &= m->own.inherited;
 		*c->base = m->own;
 		m->own = (struct blockmap){ 0 };
+	} else { /* it may have been read before the record lost flags to a sweep of what was above */
+		c->map.inherited &= m->own.inherited;
+		blockmap_recount(&c->map);
 	}
 	c->node = s->child;
 	settle_own(c, now, put);

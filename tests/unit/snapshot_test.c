@@ -251,6 +251,27 @@ START_TEST(removed_stays_removed)
 }
 END_TEST
 
+/* The second snapshot's record has become the owner of what it inherited, after the open subvolume had read it. */
+START_TEST(flags_go_before_it_moves)
+{
+	int64_t start = tenant_use();
+
+	make("f", 20 * BLOCK, 1);
+	ck_assert_int_eq(snap("sv", "s1"), 0);
+	overwrite("f", 0, BLOCK, 9, 0);
+	ck_assert_int_eq(snap("sv", "s2"), 0);
+	holds("f", BLOCK, 19 * BLOCK, 1);
+	ck_assert_int_eq(drop("sv", "s1"), 0);
+	settled();
+	ck_assert_int_eq(drop("sv", "s2"), 0);
+	settled();
+	overwrite("f", 5 * BLOCK, 2 * BLOCK, 50, 0);
+	ck_assert_int_eq(tenant_use() - start, 21);
+	use("sv");
+	ck_assert_int_eq(tenant_use() - start, 21);
+}
+END_TEST
+
 /* The same when it is removed after that. */
 START_TEST(removed_later)
 {
@@ -577,7 +598,8 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, removed_later, charges, records_move_twice,
+		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, removed_later, flags_go_before_it_moves,
+		charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
 		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing,
 	};

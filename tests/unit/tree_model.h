@@ -115,8 +115,6 @@ unsigned tree_dir_blocks(const struct tree_node *n);
 /* No other node has it: a change of it makes no new one. */
 bool tree_is_own(const struct tree_node *v, uint32_t id);
 
-/* What the tenant is charged for, by the counters. */
-int64_t tree_charged_by_records(void);
 
 /* What tenant and pool count; and what of it is `of` alone (may be NULL). */
 struct tree_sums {
@@ -124,6 +122,7 @@ struct tree_sums {
 	int64_t own, own_data;
 };
 void tree_expect(struct tree_sums *sums, const struct tree_node *of);
+void tree_by_records(struct tree_sums *sums); /* but for what is reserved */
 void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes);
 
 /* Whether the number of identities is what is charged. Nothing is being swept. */

@@ -167,19 +167,31 @@ bool tree_is_exact(void)
 	return exact;
 }
 
-/* What the tenant is charged for, by the counters. */
-int64_t tree_charged_by_records(void)
+static int64_t loose_of(const struct node_entry *n, const struct counters_rec *c)
+{
+	struct subvol_rec rec;
+	char name[SUBVOL_NAME_MAX + 1];
+
+	if (n->rec.state != NODE_LIVE)
+		return c->born;
+	ck_assert_int_eq(sysrec_subvol(tree_pool->db, n->rec.subvol, &rec, name), 0);
+	return rec.flags & SUBVOL_RESERVED ? 0 : c->born + c->meta_born;
+}
+
+void tree_by_records(struct tree_sums *sums)
 {
 	struct nodes nodes = { 0 };
-	int64_t blocks = 0;
 
+	memset(sums, 0, sizeof(*sums));
 	ck_assert_int_eq(nodes_load(tree_pool->db, &nodes), 0);
 	for (size_t i = 0; i < nodes.count; i++) {
+		const struct node_entry *n = &nodes.v[i];
 		struct counters_rec c;
 
-		ck_assert_int_eq(sysrec_counters(tree_pool->db, nodes.v[i].tree, nodes.v[i].id, &c), 0);
-		blocks += node_counts(&nodes.v[i]) ? c.born + c.meta_born : 0;
+		ck_assert_int_eq(sysrec_counters(tree_pool->db, n->tree, n->id, &c), 0);
+		sums->blocks += node_counts(n) ? c.born + c.meta_born : 0;
+		sums->inodes += node_counts(n) ? c.inodes_born : 0;
+		sums->loose += loose_of(n, &c);
 	}
 	nodes_free(&nodes);
-	return blocks;
 }
