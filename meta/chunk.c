@@ -313,10 +313,10 @@ static int base_make(struct chunk *c)
 	int r;
 
 	if (!chunk_own(c)) {
-		r = blockmap_each(&c->map, hold_one, data_pool(c->file->data)->space);
-		if (!r)
-			c->map.inherited = c->map.mapped;
-		return r;
+		/* With the runs that its record will have, whatever flags the other's had when it was read. */
+		c->map.inherited = c->map.mapped;
+		blockmap_recount(&c->map);
+		return blockmap_each(&c->map, hold_one, data_pool(c->file->data)->space);
 	}
 	c->base = calloc(1, sizeof(*c->base));
 	if (!c->base)

@@ -16,6 +16,7 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "meta/data_internal.h"
 #include "meta/sweep.h"
 #include "meta/sweep_internal.h"
 #include "meta/sysrec.h"
@@ -23,6 +24,7 @@
 
 #define CHECK_S 30
 #define REST_NS UINT64_C(600000000000)
+#define STALL_NS UINT64_C(1000000)
 #define PACE 4u /* pauses, in the time that a step takes */
 #define PACE_MOST_NS UINT64_C(200000000)
 #define PACE_SLICE_NS UINT64_C(20000000)
@@ -138,6 +140,8 @@ static int collapse_there(struct op *op, void *arg)
 	int r = gather_settle(op);
 
 	op->passes_gate = true;
+	if (!r && put_busy(sv->data))
+		r = op_again(op, STALL_NS); /* its batch may have records that hide nothing from now on */
 	if (!r)
 		r = subvol_write(op, s->batch, true);
 	for (unsigned i = 1; !r && i < sv->ancestor_count; i++) {

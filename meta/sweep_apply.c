@@ -257,45 +257,66 @@ static void settle_own(struct chunk *c, int64_t now, int64_t put)
 	assert(less >= 0); /* what becomes own in memory becomes so in RocksDB, too */
 }
 
-/* The node's record became the child's. */
+/* Runs of compressed extents part or join where flags change: so do their holders. */
+static int set_inherited(struct sweep *s, struct blockmap *map, uint64_t inherited)
+{
+	struct blockmap before = { 0 };
+	int r = blockmap_copy(&before, map);
+
+	if (r)
+		return r;
+	map->inherited = inherited;
+	blockmap_diff(&before, map, drop_or_hold, s->pool->space);
+	blockmap_recount(map);
+	blockmap_clear(&before);
+	return 0;
+}
+
+/* A chunk that is to become a copy of the node's record: that is the child's now, and what was held for the copy is too much. */
+static int copy_moved(struct sweep *s, struct chunk *c, const struct map_change *m)
+{
+	struct blockmap held = { 0 };
+	int r = blockmap_copy(&held, &m->own);
+
+	if (r)
+		return r;
+	held.inherited = held.mapped;
+	blockmap_diff(&held, NULL, drop_or_hold, s->pool->space);
+	blockmap_clear(&held);
+	c->base = calloc(1, sizeof(*c->base));
+	r = c->base ? blockmap_copy(c->base, &m->own) : -ENOMEM;
+	return r ? r : set_inherited(s, &c->map, c->map.inherited & m->own.inherited);
+}
+
+/* The node's record became the child's. What is in memory may have older flags: nobody told it while it was not its own. */
 static int chunk_moved(struct sweep *s, struct chunk *c, struct map_change *m)
 {
 	const int64_t now = own_now(c), put = own_put(c);
+	int r = 0;
 
 	if (c->changed) {
-		c->base = calloc(1, sizeof(*c->base));
-		if (!c->base)
-			return -ENOMEM;
-		/* The record's own holders are the child's now: what was held for the copy is too much. */
-		blockmap_diff(&m->own, NULL, drop_or_hold, s->pool->space);
-		c->map.inherited &= m->own.inherited;
-		*c->base = m->own;
-		m->own = (struct blockmap){ 0 };
-	} else { /* it may have been read before the record lost flags to a sweep of what was above */
-		c->map.inherited &= m->own.inherited;
+		r = copy_moved(s, c, m);
+	} else {
+		c->map.inherited = m->own.inherited;
 		blockmap_recount(&c->map);
 	}
 	c->node = s->child;
-	settle_own(c, now, put);
-	return 0;
+	if (!r)
+		settle_own(c, now, put);
+	return r;
 }
 
 /* The node's record went: what was inherited from it alone is the child's own. */
 static int chunk_alone(struct sweep *s, struct chunk *c, const struct map_change *m)
 {
 	const int64_t now = own_now(c), put = own_put(c);
-	struct blockmap before = { 0 };
-	int r = blockmap_copy(&before, &c->map);
+	int r = set_inherited(s, &c->map, c->map.inherited & m->own.inherited);
 
 	if (r)
 		return r;
-	c->map.inherited &= m->own.inherited;
-	blockmap_diff(&before, &c->map, drop_or_hold, s->pool->space); /* runs of compressed extents may part or join */
-	blockmap_recount(&c->map);
 	if (c->base)
 		c->base->inherited &= m->own.inherited;
 	settle_own(c, now, put);
-	blockmap_clear(&before);
 	return 0;
 }
 
@@ -374,8 +395,8 @@ static void applied(struct sweep *s, struct subvol *sv)
 			  pool_name(s->pool));
 }
 
-/* What the pool and the tenant count, and what is the live node's when the child is one that is open. */
-static void count_applied(struct sweep *s, const struct sums *sums, struct subvol *sv, const struct node_rec *child)
+/* What the pool and the tenant count. */
+static void count_applied(struct sweep *s, const struct sums *sums, const struct node_rec *child)
 {
 	const int64_t moved = sums->child.born + sums->child.meta_born, gone = sums->node.born + sums->node.meta_born;
 	struct pool_tenant *tenant = tenant_find(s->pool, s->rec.tenant);
@@ -391,10 +412,6 @@ static void count_applied(struct sweep *s, const struct sums *sums, struct subvo
 		atomic_fetch_add(&s->pool->loose_blocks, sums->child.born);
 	else if (!sysrec_subvol(s->pool->db, child->subvol, &rec, name) && !(rec.flags & SUBVOL_RESERVED))
 		atomic_fetch_add(&s->pool->loose_blocks, moved);
-	if (sv) {
-		sv->own_blocks += moved;
-		sv->own_inodes += sums->child.inodes_born;
-	}
 }
 
 /* ---- On the sweeper's thread ---- */
@@ -471,15 +488,24 @@ static bool child_lives(const struct sweep *s, const struct sweep_item *item)
 	return r == -ENOENT || (!r && !is_whiteout(value.data, value.len));
 }
 
-/* What changed since stays for the next pass. */
-static void check_again(struct sweep *s, const struct subvol *sv)
+/* One whose reaper has begun does not look again at what it came by. */
+static bool is_reaped(struct subvol *sv, const struct sweep_item *item)
 {
-	if (s->step.epoch == sv->epoch)
-		return;
+	const struct inode *inode = inode_peek(sv, item_ino(item));
+
+	return inode && inode->deleted;
+}
+
+/* What changed since stays for the next pass. */
+static void check_again(struct sweep *s, struct subvol *sv)
+{
+	const bool same = s->step.epoch == sv->epoch;
+
 	for (unsigned i = 0; i < s->step.count; i++) {
 		struct sweep_item *item = &s->step.items[i];
+		const bool moves = item->action == SWEEP_MOVE;
 
-		if (child_is(s, item) && (item->action != SWEEP_MOVE || child_lives(s, item)))
+		if ((same || (child_is(s, item) && (!moves || child_lives(s, item)))) && !(moves && is_reaped(sv, item)))
 			continue;
 		item->action = SWEEP_LEAVE;
 		item->child_goes = false;
@@ -507,6 +533,8 @@ static int apply_there(struct op *op, void *arg)
 		return r;
 	}
 	applied(a->s, sv);
+	sv->own_blocks += a->sums->child.born + a->sums->child.meta_born;
+	sv->own_inodes += a->sums->child.inodes_born;
 	return 0;
 }
 
@@ -534,7 +562,7 @@ int sweep_apply(struct sweep *s)
 		r = sv ? subvol_call(sv, apply_there, &apply) : apply_here(s, &sums);
 	if (!r) {
 		commit_put_space(s->pool, take_ptr(sums.ops));
-		count_applied(s, &sums, sv, &child);
+		count_applied(s, &sums, &child);
 	}
 	space_ops_free(sums.ops);
 	return r;
