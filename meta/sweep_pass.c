@@ -308,6 +308,10 @@ static int decide_several(struct sweep *s, const struct group *g)
 
 	if (r || !g->has_own)
 		return r;
+	if (!g->ancestor && !is_inode_key(g) && hides_only(s, g, &g->own)) {
+		add_item(s, g, SWEEP_DROP);
+		return 0;
+	}
 	for (unsigned i = 0; i < s->child_count; i++)
 		if (!g->has_child[i] && !s->dead[i])
 			return 0;
