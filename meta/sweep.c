@@ -144,13 +144,13 @@ static int collapse_there(struct op *op, void *arg)
 		r = op_again(op, STALL_NS); /* its batch may have records that hide nothing from now on */
 	if (!r)
 		r = subvol_write(op, s->batch, true);
-	for (unsigned i = 1; !r && i < sv->ancestor_count; i++) {
-		if (sv->ancestors[i] != s->node)
-			continue;
-		memmove(sv->ancestors + i, sv->ancestors + i + 1, (sv->ancestor_count - i - 1) * sizeof(*sv->ancestors));
-		sv->ancestor_count--;
-	}
-	return r;
+	if (r)
+		return r;
+	/* The list may have others that left: those that were no neighbours of the live node. */
+	assert(s->ancestor_count < sv->ancestor_count);
+	memcpy(sv->ancestors + 1, s->ancestors, s->ancestor_count * sizeof(*sv->ancestors));
+	sv->ancestor_count = s->ancestor_count + 1;
+	return 0;
 }
 
 /* A node without records leaves the way between its parent and its only child. */
