@@ -370,16 +370,29 @@ static int each_compressed(const struct blockmap *m, blockmap_fn fn, void *arg, 
 	return 0;
 }
 
-void blockmap_recount(struct blockmap *m)
+static void count_runs(const struct blockmap *m, uint8_t counts[BLOCKMAP_EXTENTS_MAX])
 {
-	for (uint64_t left = m->compressed; left; left &= left - 1)
-		blockmap_extent(m, (unsigned)__builtin_ctzll(left))->runs = 0;
+	memset(counts, 0, BLOCKMAP_EXTENTS_MAX);
 	for (uint64_t left = m->compressed; left;) {
 		unsigned block = (unsigned)__builtin_ctzll(left);
 
-		blockmap_extent(m, block)->runs++;
+		counts[m->crc[block] >> 8]++;
 		left &= ~block_mask(block, run_length(m, block));
 	}
+}
+
+void blockmap_recount(struct blockmap *m, const struct blockmap *before)
+{
+	uint8_t was[BLOCKMAP_EXTENTS_MAX], is[BLOCKMAP_EXTENTS_MAX];
+
+	if (!m->compressed)
+		return;
+	count_runs(m, is);
+	if (before)
+		count_runs(before, was);
+	for (unsigned i = 0; i < BLOCKMAP_EXTENTS_MAX; i++)
+		if (is[i])
+			m->extents[i].runs = before ? (uint8_t)(m->extents[i].runs + is[i] - was[i]) : is[i];
 }
 
 int blockmap_each(const struct blockmap *m, blockmap_fn fn, void *arg)

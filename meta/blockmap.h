@@ -137,8 +137,11 @@ int blockmap_move(struct blockmap *dst, struct blockmap *src);
 /* The blocks that share a compressed extent with a block of mask, without those of mask. */
 uint64_t blockmap_companions(const struct blockmap *m, uint64_t mask);
 
-/* After a change of flags: each compressed extent has the holders that the runs of the record will have. Whoever counts them makes the difference. */
-void blockmap_recount(struct blockmap *m);
+/*
+ * Each compressed extent has the holders that the runs of a record of the map would have (before NULL), or as many more as there are runs more than
+ * before, where only flags changed: of an extent that is half replaced, runs and holders are not the same. Who counts holders follows.
+ */
+void blockmap_recount(struct blockmap *m, const struct blockmap *before);
 
 /* Every holder of m, as the runs of its record have them (delta +1). */
 int blockmap_each(const struct blockmap *m, blockmap_fn fn, void *arg);

@@ -315,7 +315,7 @@ static int base_make(struct chunk *c)
 	if (!chunk_own(c)) {
 		/* With the runs that its record will have, whatever flags the other's had when it was read. */
 		c->map.inherited = c->map.mapped;
-		blockmap_recount(&c->map);
+		blockmap_recount(&c->map, NULL);
 		return blockmap_each(&c->map, hold_one, data_pool(c->file->data)->space);
 	}
 	c->base = calloc(1, sizeof(*c->base));

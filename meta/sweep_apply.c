@@ -267,22 +267,17 @@ static int set_inherited(struct sweep *s, struct blockmap *map, uint64_t inherit
 		return r;
 	map->inherited = inherited;
 	blockmap_diff(&before, map, drop_or_hold, s->pool->space);
-	blockmap_recount(map);
+	blockmap_recount(map, &before);
 	blockmap_clear(&before);
 	return 0;
 }
 
-/* A chunk that is to become a copy of the node's record: that is the child's now, and what was held for the copy is too much. */
+/* A chunk that was to replace the node's record by one of its own: that record is the child's now, and its holders are gone with the next put. */
 static int copy_moved(struct sweep *s, struct chunk *c, const struct map_change *m)
 {
-	struct blockmap held = { 0 };
-	int r = blockmap_copy(&held, &m->own);
+	int r;
 
-	if (r)
-		return r;
-	held.inherited = held.mapped;
-	blockmap_diff(&held, NULL, drop_or_hold, s->pool->space);
-	blockmap_clear(&held);
+	blockmap_diff(&m->own, NULL, drop_or_hold, s->pool->space);
 	c->base = calloc(1, sizeof(*c->base));
 	r = c->base ? blockmap_copy(c->base, &m->own) : -ENOMEM;
 	return r ? r : set_inherited(s, &c->map, c->map.inherited & m->own.inherited);
@@ -298,7 +293,7 @@ static int chunk_moved(struct sweep *s, struct chunk *c, struct map_change *m)
 		r = copy_moved(s, c, m);
 	} else {
 		c->map.inherited = m->own.inherited;
-		blockmap_recount(&c->map);
+		blockmap_recount(&c->map, NULL);
 	}
 	c->node = s->child;
 	if (!r)
