@@ -178,7 +178,7 @@ refusals_are_one_line() {
 import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
-s.sendall(sys.stdin.buffer.read())' "/run/nvfs/$POOL.sock"
+s.sendall(sys.stdin.buffer.read())' "$(grep -oE -m 1 "/[^ ]*/$POOL\.sock" /proc/net/unix)"
 	done
 	in_time nvfs du "$POOL" >/dev/null
 }
