@@ -17,13 +17,17 @@
 
 /* The nvfs command: its tables, and what comes of a command line. */
 
-/* A command line whose words have no spaces; '' is an empty one. It lives as long as the process. */
+/* A command line whose words have no spaces; '' is an empty one. It lives until the next one. */
 static void parse(struct nvfs_args *a, const char *line)
 {
-	char *text = strdup(line), *save = NULL, **argv = calloc(strlen(line) + 3, sizeof(*argv));
+	static char text[1024], program[] = "nvfs", *argv[sizeof(text) / 2];
+	char *save = NULL;
 	int argc = 0;
 
-	argv[argc++] = strdup("nvfs");
+	ck_assert_uint_lt(strlen(line), sizeof(text));
+	strcpy(text, line);
+	memset(argv, 0, sizeof(argv));
+	argv[argc++] = program;
 	for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save))
 		argv[argc++] = strcmp(word, "''") ? word : word + 2;
 	nvfs_parse(argc, argv, a);
