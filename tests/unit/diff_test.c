@@ -704,8 +704,13 @@ static void compare(const char *from, const char *to)
 		if (!file_of(&views[0], views[1].files[i].ino))
 			expect_inode(views[1].files[i].ino);
 	qsort(lines, nlines, sizeof(*lines), by_path);
-	for (unsigned i = 0; i < nlines; i++)
-		len += (size_t)sprintf(expected + len, "%s", lines[i].text);
+	for (unsigned i = 0; i < nlines; i++) {
+		const size_t n = strlen(lines[i].text);
+
+		ck_assert_uint_lt(len + n, sizeof(expected));
+		memcpy(expected + len, lines[i].text, n);
+		len += n;
+	}
 	expected[len] = 0;
 	ck_assert_msg(run_diff(from, to) == 0, "%s", why);
 	ck_assert_msg(!strcmp(text, expected), "from %s to %s\nis:\n%s\nshould be:\n%s", from, to, text, expected);
