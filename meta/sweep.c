@@ -148,7 +148,8 @@ static int collapse_there(struct op *op, void *arg)
 		return r;
 	/* The list may have others that left: those that were no neighbours of the live node. */
 	assert(s->ancestor_count < sv->ancestor_count);
-	memcpy(sv->ancestors + 1, s->ancestors, s->ancestor_count * sizeof(*sv->ancestors));
+	for (unsigned i = 0; i < s->ancestor_count; i++)
+		sv->ancestors[1 + i] = s->ancestors[i];
 	sv->ancestor_count = s->ancestor_count + 1;
 	return 0;
 }
