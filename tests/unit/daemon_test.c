@@ -712,8 +712,9 @@ START_TEST(administers_tenants)
 		"{'op':'tenant.create','name':'t','defaults':{'thin':1}}", "{'op':'tenant.create','name':'t','defaults':{'compression':'zip'}}",
 		"{'op':'tenant.create','name':'t','owner_uids':1000}", "{'op':'tenant.create','name':'t','owner_uids':[-1]}",
 		"{'op':'tenant.create','name':'t','owner_uids':[4294967295]}", "{'op':'tenant.create','name':'t','owner_gids':['wheel']}",
-		"{'op':'tenant.create','name':'t','owner_gids':[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,"
-		"28,29,30,31,32]}", "{'op':'tenant.set','name':'default'}", "{'op':'tenant.list','name':'t'}", "{'op':'tenant.delete'}",
+		("{'op':'tenant.create','name':'t','owner_gids':[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,"
+		 "27,28,29,30,31,32]}"),
+		"{'op':'tenant.set','name':'default'}", "{'op':'tenant.list','name':'t'}", "{'op':'tenant.delete'}",
 	};
 	json_t *reply, *limits;
 
