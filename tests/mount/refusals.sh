@@ -348,14 +348,15 @@ second_daemon_is_refused() {
 
 # One after the other, on a pool like its own.
 commands_that_quickstart_suggests_work() {
-	local pool=$POOL-guide subvolume=work size claim commands line
-	eval "$(grep -x 'size=[0-9]*G claim=[0-9]*G' "$NVFS_SRCDIR/packaging/quickstart")"
+	local pool=$POOL-guide subvolume=work tenant= size= claim= limit= commands line
+	eval "$(grep -xE 'tenant=[a-z]+|size=[0-9]+[GM] claim=[0-9]+[GM] limit=[0-9]+[GM]' "$NVFS_SRCDIR/packaging/quickstart")"
 	truncate -s "$size" guide.img
 	mkfs.nvfs --quiet --name "$pool" guide.img
 	nvfs pool start ./guide.img
-	nvfs subvolume create "$pool:$subvolume" --size "$claim"
+	nvfs tenant create "$pool/$tenant" --used "$limit"
+	nvfs subvolume create "$pool:$subvolume" --size "$claim" --tenant "$tenant"
 	commands=$(sed -nE 's/^[A-Z][^:]*: +(nvfs .*)/\1/p' "$NVFS_SRCDIR/packaging/quickstart")
-	same "$(grep -c . <<<"$commands")" 3
+	same "$(grep -c . <<<"$commands")" 4
 	while read -r line; do
 		eval "$line"
 	done <<<"$commands"
