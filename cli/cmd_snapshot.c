@@ -140,42 +140,6 @@ static int cmd_snapshot_create(const struct nvfs_args *a)
 
 /* ---- list, show ---- */
 
-static const char *mounted_text(const json_t *s)
-{
-	if (!json_is_true(json_object_get(s, "mounted")))
-		return "-";
-	return *json_text(s, "target") ? json_text(s, "target") : "yes";
-}
-
-struct listing {
-	json_t *all; /* of every pool, with "pool" added */
-	bool failed;
-};
-
-static void take_list(struct listing *l, const char *pool, size_t pool_len, json_t *reply)
-{
-	json_t *s;
-	size_t i;
-
-	json_array_foreach(json_object_get(reply, "snapshots"), i, s) {
-		json_object_set_new(s, "pool", json_stringn(pool, pool_len));
-		json_array_append(l->all, s);
-	}
-	json_decref(reply);
-}
-
-static int list_pool(const char *pool, void *arg)
-{
-	struct listing *l = arg;
-	json_t *reply = nvfs_ask(pool, "snapshot.list", false);
-
-	if (reply)
-		take_list(l, pool, strlen(pool), reply);
-	else
-		l->failed = true;
-	return 0;
-}
-
 static void print_list(const json_t *all)
 {
 	struct table *t = table_new("NAME CREATED >USED >HELD MOUNTED");
@@ -190,7 +154,7 @@ static void print_list(const json_t *all)
 		table_cell(t, "%s", time_text(json_u64(s, "created_ns"), when, sizeof(when)));
 		table_cell(t, "%s", size_text(json_u64(s, "used_bytes"), used, sizeof(used)));
 		table_cell(t, "%s", size_text(json_u64(s, "held_bytes"), held, sizeof(held)));
-		table_cell(t, "%s", mounted_text(s));
+		table_cell(t, "%s", nvfs_mounted_text(s));
 	}
 	if (table_print(t, stdout))
 		die(EXIT_REFUSED, "out of memory");
@@ -198,26 +162,7 @@ static void print_list(const json_t *all)
 
 static int cmd_snapshot_list(const struct nvfs_args *a)
 {
-	struct listing l = {.all = json_array()};
-
-	if (!a->count) {
-		nvfs_each_pool(list_pool, &l);
-	} else {
-		struct pool_ref ref;
-		char why[512];
-		int rc = pool_ref_parse(a->words[0], &ref, why, sizeof(why));
-
-		if (rc)
-			die(nvfs_exit_code(rc), "%s", why);
-		take_list(&l, ref.pool, strlen(ref.pool), nvfs_call(a->words[0], "snapshot.list", "subvolume", NULL));
-		pool_ref_free(&ref);
-	}
-	if (a->json)
-		print_json(l.all);
-	else
-		print_list(l.all);
-	json_decref(l.all);
-	return l.failed ? EXIT_REFUSED : EXIT_OK;
+	return nvfs_list(a, "snapshot.list", "snapshots", true, print_list);
 }
 
 static void print_one(const json_t *s)
@@ -234,7 +179,7 @@ static void print_one(const json_t *s)
 	printf("held         %s\n", size_text(json_u64(s, "held_bytes"), text, sizeof(text)));
 	printf("inodes       %llu of %llu\n", (unsigned long long)json_u64(s, "used_inodes"), (unsigned long long)json_u64(s, "inodes"));
 	fputs("mounted      ", stdout);
-	visible_print(stdout, mounted_text(s), strlen(mounted_text(s)));
+	visible_print(stdout, nvfs_mounted_text(s), strlen(nvfs_mounted_text(s)));
 	putchar('\n');
 }
 

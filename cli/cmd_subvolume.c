@@ -12,13 +12,6 @@
 #include "io/size.h"
 #include "io/visible.h"
 
-static const char *mounted_text(const json_t *sv)
-{
-	if (!json_is_true(json_object_get(sv, "mounted")))
-		return "-";
-	return *json_text(sv, "target") ? json_text(sv, "target") : "yes";
-}
-
 static const struct {
 	const char *option, *key, *title;
 	bool bytes;
@@ -63,7 +56,7 @@ static void print_one(const json_t *sv)
 	printf("created      %s\n", when);
 	print_rates(sv);
 	fputs("mounted      ", stdout);
-	visible_print(stdout, mounted_text(sv), strlen(mounted_text(sv)));
+	visible_print(stdout, nvfs_mounted_text(sv), strlen(nvfs_mounted_text(sv)));
 	putchar('\n');
 }
 
@@ -147,35 +140,6 @@ static int cmd_subvolume_delete(const struct nvfs_args *a)
 
 /* ---- list ---- */
 
-struct listing {
-	json_t *all; /* of every pool: the subvolumes, with "pool" added */
-	bool failed;
-};
-
-static void take_list(struct listing *l, const char *pool, json_t *reply)
-{
-	json_t *sv;
-	size_t i;
-
-	json_array_foreach(json_object_get(reply, "subvolumes"), i, sv) {
-		json_object_set_new(sv, "pool", json_string(json_text(reply, "pool")[0] ? json_text(reply, "pool") : pool));
-		json_array_append(l->all, sv);
-	}
-	json_decref(reply);
-}
-
-static int list_pool(const char *pool, void *arg)
-{
-	struct listing *l = arg;
-	json_t *reply = nvfs_ask(pool, "subvolume.list", false);
-
-	if (reply)
-		take_list(l, pool, reply);
-	else
-		l->failed = true;
-	return 0;
-}
-
 static void print_list(const json_t *all)
 {
 	struct table *t = table_new("NAME >SIZE >USED >USE% >INODES >IUSED MOUNTED");
@@ -195,7 +159,7 @@ static void print_list(const json_t *all)
 		table_colour(t, u >= s ? COLOUR_RED : u >= s / 10 * 9 ? COLOUR_YELLOW : COLOUR_NONE);
 		table_cell(t, "%llu", (unsigned long long)json_u64(sv, "inodes"));
 		table_cell(t, "%llu", (unsigned long long)json_u64(sv, "used_inodes"));
-		table_cell(t, "%s", mounted_text(sv));
+		table_cell(t, "%s", nvfs_mounted_text(sv));
 	}
 	if (table_print(t, stdout))
 		die(EXIT_REFUSED, "out of memory");
@@ -203,18 +167,7 @@ static void print_list(const json_t *all)
 
 static int cmd_subvolume_list(const struct nvfs_args *a)
 {
-	struct listing l = {.all = json_array()};
-
-	if (a->count)
-		take_list(&l, a->words[0], nvfs_call(a->words[0], "subvolume.list", NULL, NULL));
-	else
-		nvfs_each_pool(list_pool, &l);
-	if (a->json)
-		print_json(l.all);
-	else
-		print_list(l.all);
-	json_decref(l.all);
-	return l.failed ? EXIT_REFUSED : EXIT_OK;
+	return nvfs_list(a, "subvolume.list", "subvolumes", false, print_list);
 }
 
 static const struct nvfs_option create_options[] = {

@@ -355,35 +355,6 @@ static int cmd_tenant_delete(const struct nvfs_args *a)
 
 /* ---- list ---- */
 
-struct listing {
-	json_t *all; /* of every pool: the tenants, with "pool" added */
-	bool failed;
-};
-
-static void take_list(struct listing *l, const char *pool, json_t *reply)
-{
-	json_t *t;
-	size_t i;
-
-	json_array_foreach(json_object_get(reply, "tenants"), i, t) {
-		json_object_set_new(t, "pool", json_string(pool));
-		json_array_append(l->all, t);
-	}
-	json_decref(reply);
-}
-
-static int list_pool(const char *pool, void *arg)
-{
-	struct listing *l = arg;
-	json_t *reply = nvfs_ask(pool, "tenant.list", false);
-
-	if (reply)
-		take_list(l, pool, reply);
-	else
-		l->failed = true;
-	return 0;
-}
-
 static void limit_cells(struct table *t, const json_t *tenant, const char *key, bool bytes)
 {
 	const uint64_t use = json_u64(json_object_get(tenant, "use"), key), limit = json_u64(json_object_get(tenant, "limits"), key);
@@ -419,18 +390,7 @@ static void print_list(const json_t *all)
 
 static int cmd_tenant_list(const struct nvfs_args *a)
 {
-	struct listing l = {.all = json_array()};
-
-	if (a->count)
-		take_list(&l, a->words[0], nvfs_call(a->words[0], "tenant.list", NULL, NULL));
-	else
-		nvfs_each_pool(list_pool, &l);
-	if (a->json)
-		print_json(l.all);
-	else
-		print_list(l.all);
-	json_decref(l.all);
-	return l.failed ? EXIT_REFUSED : EXIT_OK;
+	return nvfs_list(a, "tenant.list", "tenants", false, print_list);
 }
 
 static const struct nvfs_option options[] = {

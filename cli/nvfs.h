@@ -171,6 +171,15 @@ void nvfs_wait_for_sweeps(const char *source);
  */
 json_t *nvfs_ask(const char *pool, const char *op, bool quiet);
 
+/*
+ * The list that request `op` gives under `key`, of the pool that the command's word names, or without one of all pools that are served;
+ * each of its objects gets "pool". of_subvolume: the word may name one, which the request gets. Prints it as JSON or by print. The exit code.
+ */
+int nvfs_list(const struct nvfs_args *a, const char *op, const char *key, bool of_subvolume, void (*print)(const json_t *all));
+
+/* Of a subvolume or snapshot: where it is mounted, "yes", or "-". */
+const char *nvfs_mounted_text(const json_t *object);
+
 /* client_each_pool(), or exits with a line that says why the pools are not known. */
 void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg);
 

@@ -214,6 +214,74 @@ void nvfs_each_pool(int (*fn)(const char *pool, void *arg), void *arg)
 		die(EXIT_REFUSED, "the pools that are served cannot be listed: %s: %s", NVFS_RUN_DIR, strerror(-rc));
 }
 
+/* ---- Lists ---- */
+
+struct listing {
+	const char *op, *key;
+	json_t *all;
+	bool failed;
+};
+
+static void take_list(struct listing *l, const char *pool, json_t *reply)
+{
+	json_t *object;
+	size_t i;
+
+	json_array_foreach(json_object_get(reply, l->key), i, object) {
+		json_object_set_new(object, "pool", json_string(pool));
+		json_array_append(l->all, object);
+	}
+	json_decref(reply);
+}
+
+static int list_pool(const char *pool, void *arg)
+{
+	struct listing *l = arg;
+	json_t *reply = nvfs_ask(pool, l->op, false);
+
+	if (reply)
+		take_list(l, pool, reply);
+	else
+		l->failed = true;
+	return 0;
+}
+
+static void list_one(struct listing *l, const char *source, bool of_subvolume)
+{
+	json_t *request = json_object();
+	struct pool_ref ref;
+	struct client *client = nvfs_connect(source, of_subvolume ? 0 : -1, &ref);
+
+	if (ref.subvolume)
+		json_object_set_new(request, "subvolume", json_string(ref.subvolume));
+	take_list(l, ref.pool, nvfs_call_on(client, source, l->op, request));
+	client_close(client);
+	pool_ref_free(&ref);
+}
+
+int nvfs_list(const struct nvfs_args *a, const char *op, const char *key, bool of_subvolume, void (*print)(const json_t *all))
+{
+	struct listing l = { .op = op, .key = key, .all = json_array() };
+
+	if (a->count)
+		list_one(&l, a->words[0], of_subvolume);
+	else
+		nvfs_each_pool(list_pool, &l);
+	if (a->json)
+		print_json(l.all);
+	else
+		print(l.all);
+	json_decref(l.all);
+	return l.failed ? EXIT_REFUSED : EXIT_OK;
+}
+
+const char *nvfs_mounted_text(const json_t *object)
+{
+	if (!json_is_true(json_object_get(object, "mounted")))
+		return "-";
+	return *json_text(object, "target") ? json_text(object, "target") : "yes";
+}
+
 static void dump_json(const json_t *value, size_t flags)
 {
 	errno = 0;
