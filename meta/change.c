@@ -317,7 +317,7 @@ int change_write(struct change *c, uint64_t result, enum change_kind kind)
 	put_inodes(c);
 	if (c->op->session)
 		put_result(c, result);
-	r = gather_list_prune(c->list, hides, c->op);
+	r = sv->ancestor_count > 1 ? gather_list_prune(c->list, hides, c->op) : 0;
 	if (r) {
 		change_abandon(c);
 		return r;

@@ -267,7 +267,7 @@ int file_exclusive(struct op *op, struct file *f);
  */
 int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
 int file_charge_now(struct file *f, uint64_t blocks, uint64_t own); /* does not wait */
-/* What was charged by an earlier worker, and so is not refused, whoever took the room since. */
+/* The same where nobody can be refused: an earlier worker charged it and somebody took the room since, or only times change. */
 void file_charge_taken(struct file *f, uint64_t blocks, uint64_t own);
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own);
 void file_release(struct file *f);

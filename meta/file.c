@@ -163,9 +163,7 @@ uint64_t file_changed(struct file *f)
 
 	if (inline_lacks(f)) { /* new times alone, which are not refused */
 		f->inline_taken = true;
-		f->own++;
-		f->own_taken++;
-		subvol_charge_own(f->data->sv, 1, 0);
+		file_charge_taken(f, 0, 1);
 	}
 	if (!f->since)
 		f->since = sequence;
@@ -228,16 +226,11 @@ int file_charge_now(struct file *f, uint64_t blocks, uint64_t own)
 
 void file_charge_taken(struct file *f, uint64_t blocks, uint64_t own)
 {
-	const uint64_t charged = f->charged + blocks, more = charged > f->taken ? charged - f->taken : 0;
-	const int64_t own_now = f->own + (int64_t)own, own_more = own_now > f->own_taken ? own_now - f->own_taken : 0;
+	const struct charge more = to_take(f, blocks, own);
 
-	subvol_give(f->data->sv, -(int64_t)more, 0);
-	subvol_charge_own(f->data->sv, own_more, 0);
-	f->charged = charged;
-	f->taken += more;
-	f->own = own_now;
-	f->own_taken += own_more;
-	held_changed(f, more - blocks);
+	subvol_give(f->data->sv, -more.blocks, 0);
+	subvol_charge_own(f->data->sv, more.own_blocks, 0);
+	charged(f, blocks, own, &more);
 }
 
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own)

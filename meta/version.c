@@ -173,7 +173,7 @@ static uint64_t key_ino(const uint8_t *key)
 	return ino ? ino : get_be64(key + KEY_NS_PREFIX_LEN); /* an orphan or a cut */
 }
 
-static bool version_may_inherit(const struct subvol *sv, const uint8_t *key)
+bool version_hides(const struct subvol *sv, const uint8_t *key)
 {
 	return sv->ancestor_count > 1 && key_ino(key) < sv->first_ino;
 }
@@ -187,9 +187,10 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 	if (!from)
 		from = &unused;
 	*from = sv->node;
-	/* Of a live node nothing is moved behind the reactor's back, and its own version is the nearest. */
-	r = sv->read_only && sv->ancestor_count > 1 ? -ENOENT : op_get(op, cf, key, key_len, out);
-	if (r == -ENOENT && (sv->read_only ? sv->ancestor_count > 1 : version_may_inherit(sv, key)))
+	if (sv->read_only && sv->ancestor_count > 1)
+		return get_walk(op, cf, key, key_len, out, from); /* the own node with the others: records move to it, too */
+	r = op_get(op, cf, key, key_len, out); /* a live node's records are moved by its reactor alone */
+	if (r == -ENOENT && version_hides(sv, key))
 		return get_walk(op, cf, key, key_len, out, from);
 	return seen(r, cf, out);
 }
@@ -200,15 +201,10 @@ int version_above(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_l
 	uint32_t from;
 	int r;
 
-	if (!version_may_inherit(op->sv, key))
+	if (!version_hides(op->sv, key))
 		return 0;
 	r = get_walk(op, cf, key, key_len, &value, &from);
 	return r == -ENOENT ? 0 : r ? r : 1;
-}
-
-bool version_hides(const struct subvol *sv, const uint8_t *key)
-{
-	return version_may_inherit(sv, key);
 }
 
 void version_delete(struct subvol *sv, struct db_batch *batch, enum db_cf cf, const uint8_t *key, size_t key_len)

@@ -20,7 +20,7 @@ int version_get(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len
 /* Whether an ancestor has a version that is visible where the live node has none: 0, 1, META_WAIT, -errno. */
 int version_above(struct op *op, enum db_cf cf, const uint8_t *key, size_t key_len);
 
-/* Whether that may be so, without a look: then a deletion of this key of the namespace may have to be a whiteout. */
+/* Whether that may be so, without a look: then a deletion of this key may have to be a whiteout. */
 bool version_hides(const struct subvol *sv, const uint8_t *key);
 
 /* Make the record invisible in this node: a deletion, or a whiteout when an ancestor may have a version. */
