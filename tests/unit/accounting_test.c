@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "io/log.h"
-#include "meta/check.h"
 #include "meta/data_internal.h"
 #include "meta/lookups.h"
 #include "meta/orphan.h"
 #include "meta/tenant.h"
+#include "tests/unit/cut_check.h"
 #include "tests/unit/data_rig.h"
 #include "tests/unit/unit.h"
 
@@ -34,30 +34,13 @@ static void quiet(enum log_level level, const char *line, void *arg)
 
 /* ---- What a cut of the power leaves ---- */
 
-/* A slot of the file table that was being written is what a cut may leave; nothing else is. */
-static void check_device(struct device *dev, const char *when)
-{
-	static char text[1 << 16];
-	struct check_options options = { .data = true };
-	struct check_result result;
-	int err;
-
-	memset(text, 0, sizeof(text));
-	options.out = fmemopen(text, sizeof(text), "w");
-	ck_assert_ptr_nonnull(options.out);
-	err = check_pool(&dev, 1, &options, &result);
-	fclose(options.out);
-	if (err || (result.found && !(result.found == 1 && strstr(text, "a power cut interrupted its writing"))))
-		ck_abort_msg("%s: %d\n%s", when, err, text);
-}
-
 static void check_cut(struct rig *rig, const char *when)
 {
 	struct device *after;
 
 	for (unsigned seed = 1; seed <= 3; seed++) {
 		ck_assert_int_eq(sim_snapshot_cut(rig->dev[0], seed * 7919, &after), 0);
-		check_device(after, when);
+		cut_check(after, "%s", when);
 		device_close(after);
 	}
 }
@@ -99,7 +82,7 @@ static void states_check(struct rig *rig, const char *when)
 	for (unsigned i = 0; i < STATES_MAX; i++) {
 		if (!states.dev[i])
 			continue;
-		check_device(states.dev[i], when);
+		cut_check(states.dev[i], "%s", when);
 		device_close(states.dev[i]);
 	}
 }
@@ -601,7 +584,7 @@ START_TEST(large_range_is_cleared_as_a_whole)
 	for (unsigned i = 0; i < STATES_MAX; i++) {
 		if (!states.dev[i])
 			continue;
-		check_device(states.dev[i], "while the range was cleared");
+		cut_check(states.dev[i], "while the range was cleared");
 		cut = (struct rig){ .options = options, .devices = 1, .dev[0] = states.dev[i] };
 		ck_assert_int_eq(rig_open(&cut), 0);
 		check_whole(&cut, i, chunks, from, to);
@@ -769,7 +752,7 @@ static void wide_cut(struct wide *w)
 	ck_assert_int_eq(rig_fsync(&w->rig, w->ino), 0);
 	rig_turn(&w->rig, rnd(w, 20));
 	rig_cut(&w->rig, &cut, w->seed);
-	check_device(cut.dev[0], "after a sync");
+	cut_check(cut.dev[0], "after a sync");
 	ck_assert_int_eq(rig_open(&cut), 0);
 	ino = rig_lookup(&cut, "a");
 	wide_verify(w, &cut, ino);

@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 
 #include "io/log.h"
-#include "meta/check.h"
+#include "tests/unit/cut_check.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -60,23 +60,6 @@ static void maybe_keep(struct device *dev, enum io_op op, uint64_t n, void *arg)
 		states[at] = NULL;
 }
 
-/* A slot of the file table that was being written is what a cut may leave; nothing else is. */
-static void check_state(struct device *dev, unsigned long seed, unsigned n)
-{
-	static char text[1 << 16];
-	struct check_options options = { .data = true };
-	struct check_result result;
-	int err;
-
-	memset(text, 0, sizeof(text));
-	options.out = fmemopen(text, sizeof(text), "w");
-	ck_assert_ptr_nonnull(options.out);
-	err = check_pool(&dev, 1, &options, &result);
-	fclose(options.out);
-	if (err || (result.found && !(result.found == 1 && strstr(text, "a power cut interrupted its writing"))))
-		ck_abort_msg("seed %lu, state %u: %d\n%s", seed, n, err, text);
-}
-
 static unsigned check_states(unsigned long seed)
 {
 	unsigned checked = 0;
@@ -84,7 +67,7 @@ static unsigned check_states(unsigned long seed)
 	for (unsigned i = 0; i < STATES_MAX; i++) {
 		if (!states[i])
 			continue;
-		check_state(states[i], seed, i);
+		cut_check(states[i], "seed %lu, state %u", seed, i);
 		device_close(states[i]);
 		states[i] = NULL;
 		checked++;
@@ -94,25 +77,6 @@ static unsigned check_states(unsigned long seed)
 }
 
 /* ---- operations ---- */
-
-struct range {
-	uint64_t ino, offset, len, to, to_offset;
-	int mode;
-};
-
-static int64_t do_fallocate(struct op *op, void *arg)
-{
-	const struct range *r = arg;
-
-	return data_fallocate(op, r->ino, r->mode, r->offset, r->len);
-}
-
-static int64_t do_copy(struct op *op, void *arg)
-{
-	const struct range *r = arg;
-
-	return data_copy_range(op, r->ino, r->offset, r->to, r->to_offset, r->len);
-}
 
 /* A full subvolume may refuse what needs more. */
 static bool done(int64_t result, int64_t expected)
@@ -186,24 +150,23 @@ static void truncate_file(unsigned file)
 
 static void change_range(unsigned file, int mode)
 {
-	struct range r = { .ino = inos[file], .mode = mode, .offset = below(FILE_BYTES),
-			   .len = 1 + below(FILE_BYTES / 2) };
+	const uint64_t offset = below(FILE_BYTES), len = 1 + below(FILE_BYTES / 2);
 
-	ck_assert(done(run_op(&fx, do_fallocate, &r), 0));
+	ck_assert(done(fx_fallocate(&fx, inos[file], mode, offset, len), 0));
 }
 
 static void copy_range(unsigned file, unsigned to)
 {
-	struct range r = { .ino = inos[file], .to = inos[to], .offset = below(FILE_BYTES / 4096) * 4096ull,
-			   .to_offset = below(FILE_BYTES / 4096) * 4096ull, .len = below(FILE_BYTES / 4096) * 4096ull };
+	const uint64_t offset = below(FILE_BYTES / 4096) * 4096ull, to_offset = below(FILE_BYTES / 4096) * 4096ull;
+	const uint64_t len = below(FILE_BYTES / 4096) * 4096ull;
 	int64_t copied;
 
 	if (trace)
-		printf("  copy %llu..+%llu to inode %llu at %llu\n", (unsigned long long)r.offset,
-		       (unsigned long long)r.len, (unsigned long long)r.to, (unsigned long long)r.to_offset);
+		printf("  copy %llu..+%llu to inode %llu at %llu\n", (unsigned long long)offset,
+		       (unsigned long long)len, (unsigned long long)inos[to], (unsigned long long)to_offset);
 	if (file == to || !inos[to])
 		return;
-	copied = run_op(&fx, do_copy, &r);
+	copied = fx_copy(&fx, inos[file], inos[to], offset, to_offset, len);
 	ck_assert(copied >= 0 || copied == -EOPNOTSUPP || copied == -EXDEV || done(copied, 0));
 }
 

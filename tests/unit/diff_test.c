@@ -26,7 +26,7 @@
 #define TEXT_MAX (1u << 20)
 
 static struct meta_fixture fx;
-static char why[1024], text[TEXT_MAX];
+static char text[TEXT_MAX];
 static uint8_t data[4 * MIB];
 
 static void setup(void)
@@ -43,24 +43,17 @@ static void teardown(void)
 
 static void snap(const char *subvol, const char *name)
 {
-	const struct snapshot_name n = { subvol, name };
-
-	ck_assert_msg(snapshot_create(fx.pool, &n, 1, why, sizeof(why)) == 0, "%s", why);
+	ck_assert_msg(fx_snapshot(&fx, subvol, name) == 0, "%s", fx.why);
 }
 
 static void clone_of(const char *subvol, const char *snapshot, const char *name)
 {
-	const struct snapshot_name n = { subvol, snapshot };
-	const struct clone_options opts = { 0 };
-
-	ck_assert_msg(snapshot_clone(fx.pool, &n, name, &opts, why, sizeof(why)) == 0, "%s", why);
+	ck_assert_msg(fx_clone(&fx, subvol, snapshot, name, false) == 0, "%s", fx.why);
 }
 
-static void use(const char *name)
+static void punch(uint64_t ino, uint64_t from, size_t len)
 {
-	if (fx.sv)
-		ck_assert_int_eq(subvol_close(fx.sv), 0);
-	ck_assert_int_eq(subvol_open(fx.pool, name, false, &fx.sv), 0);
+	ck_assert_int_eq(fx_fallocate(&fx, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, from, len), 0);
 }
 
 static uint64_t find(uint64_t dir, const char *name)
@@ -125,46 +118,6 @@ static int truncate_ino(uint64_t ino, uint64_t size)
 	return fx_setattr(&fx, ino, ATTR_SIZE, &in, &out);
 }
 
-struct range_call {
-	uint64_t in, out, from, to;
-	size_t len;
-};
-
-static int64_t copy_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_copy_range(op, c->in, c->from, c->out, c->to, c->len);
-}
-
-static int64_t punch_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_fallocate(op, c->in, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, c->from, c->len);
-}
-
-static int64_t reserve_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_fallocate(op, c->in, FALLOC_FL_KEEP_SIZE, c->from, c->len);
-}
-
-static int64_t copy(uint64_t in, uint64_t out, uint64_t from, uint64_t to, size_t len)
-{
-	struct range_call c = { in, out, from, to, len };
-
-	return run_op(&fx, copy_step, &c);
-}
-
-static void punch(uint64_t ino, uint64_t from, size_t len)
-{
-	struct range_call c = { .in = ino, .from = from, .len = len };
-
-	ck_assert_int_eq(run_op(&fx, punch_step, &c), 0);
-}
-
 /* ---- Lines ---- */
 
 static const char *what_text(unsigned what, char *buf)
@@ -213,13 +166,13 @@ static int run_diff(const char *from, const char *to)
 	const struct snapshot_name x = split(from, a), y = split(to, b);
 	size_t len = 0;
 
-	why[0] = text[0] = 0;
-	return snapshot_diff(fx.pool, &x, &y, NULL, add_line, &len, why, sizeof(why));
+	fx.why[0] = text[0] = 0;
+	return snapshot_diff(fx.pool, &x, &y, NULL, add_line, &len, fx.why, sizeof(fx.why));
 }
 
 static void differs(const char *from, const char *to, const char *lines)
 {
-	ck_assert_msg(run_diff(from, to) == 0, "%s", why);
+	ck_assert_msg(run_diff(from, to) == 0, "%s", fx.why);
 	ck_assert_str_eq(text, lines);
 }
 
@@ -347,15 +300,14 @@ END_TEST
 START_TEST(data_is_what_was_written)
 {
 	uint64_t f = make("f", 2 * CHUNK), sparse = make("sparse", 0), c = make("c", 0);
-	struct range_call r = { .in = sparse, .from = 0, .len = 4 * BLOCK };
 
 	ck_assert_int_eq(truncate_ino(sparse, 16 * BLOCK), 0);
 	put(sparse, 8 * BLOCK, BLOCK);
 	snap("sv", "a");
-	ck_assert_int_eq(run_op(&fx, reserve_step, &r), 0);
+	ck_assert_int_eq(fx_fallocate(&fx, sparse, FALLOC_FL_KEEP_SIZE, 0, 4 * BLOCK), 0);
 	ck_assert_int_eq(run_diff("sv@a", "sv"), 0);
 	ck_assert_ptr_null(strstr(text, "data"));
-	ck_assert_int_eq(copy(f, c, 0, 0, CHUNK), CHUNK);
+	ck_assert_int_eq(fx_copy(&fx, f, c, 0, 0, CHUNK), CHUNK);
 	differs("sv@a", "sv", "M  /c data times\nA  /sparse times\n");
 	snap("sv", "b");
 	punch(sparse, 8 * BLOCK, BLOCK);
@@ -363,7 +315,7 @@ START_TEST(data_is_what_was_written)
 	ck_assert_int_eq(truncate_ino(f, 2 * CHUNK), 0);
 	differs("sv@b", "sv", "M  /f data times\nM  /sparse data times\n");
 	snap("sv", "c");
-	ck_assert_int_eq(copy(c, f, 0, 0, CHUNK), CHUNK); /* the same blocks in the same place */
+	ck_assert_int_eq(fx_copy(&fx, c, f, 0, 0, CHUNK), CHUNK); /* the same blocks in the same place */
 	differs("sv@c", "sv", "A  /f times\n");
 }
 END_TEST
@@ -412,9 +364,9 @@ START_TEST(families)
 	put(f, 0, 5);
 	clone_of("sv", NULL, "c2");
 	put(f, 0, 5);
-	use("c1");
+	fx_use(&fx, "c1");
 	make("one", 10);
-	use("c2");
+	fx_use(&fx, "c2");
 	make("two", 10);
 	differs("sv@a", "c1", "M/ / data times\n+  /one\n");
 	differs("sv", "c2", "M/ / data times\nM  /f data times\n+  /two\n");
@@ -427,13 +379,13 @@ START_TEST(refusals)
 	const struct subvol_options so = { .size_bytes = MIB };
 
 	snap("sv", "a");
-	ck_assert_int_eq(subvol_create(fx.pool, "else", &so, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_create(fx.pool, "else", &so, fx.why, sizeof(fx.why)), 0);
 	ck_assert_int_eq(run_diff("sv@a", "else"), -EXDEV);
-	ck_assert_msg(strstr(why, "nothing in common") != NULL, "%s", why);
+	ck_assert_msg(strstr(fx.why, "nothing in common") != NULL, "%s", fx.why);
 	ck_assert_int_eq(run_diff("sv@b", "sv"), -ENOENT);
-	ck_assert_msg(strstr(why, "no snapshot sv@b") != NULL, "%s", why);
+	ck_assert_msg(strstr(fx.why, "no snapshot sv@b") != NULL, "%s", fx.why);
 	ck_assert_int_eq(run_diff("sv@a", "no"), -ENOENT);
-	ck_assert_msg(strstr(why, "no subvolume no") != NULL, "%s", why);
+	ck_assert_msg(strstr(fx.why, "no subvolume no") != NULL, "%s", fx.why);
 }
 END_TEST
 
@@ -462,7 +414,7 @@ START_TEST(can_be_ended)
 		size_t len = 0;
 
 		text[0] = 0;
-		ck_assert_int_eq(snapshot_diff(fx.pool, &from, &to, &progress, add_line, &len, why, sizeof(why)), -ECANCELED);
+		ck_assert_int_eq(snapshot_diff(fx.pool, &from, &to, &progress, add_line, &len, fx.why, sizeof(fx.why)), -ECANCELED);
 		ck_assert_uint_eq(steps.calls, i);
 		ck_assert_str_eq(text, "");
 	}
@@ -585,7 +537,7 @@ static void walk(struct seen_view *v, uint64_t dir, const char *path)
 static void look(const char *name, struct seen_view *v)
 {
 	v->nfiles = v->nnames = 0;
-	use(name);
+	fx_use(&fx, name);
 	walk(v, ROOT, "");
 }
 
@@ -712,7 +664,7 @@ static void compare(const char *from, const char *to)
 		len += n;
 	}
 	expected[len] = 0;
-	ck_assert_msg(run_diff(from, to) == 0, "%s", why);
+	ck_assert_msg(run_diff(from, to) == 0, "%s", fx.why);
 	ck_assert_msg(!strcmp(text, expected), "from %s to %s\nis:\n%s\nshould be:\n%s", from, to, text, expected);
 }
 
@@ -765,7 +717,7 @@ static void change_file(uint64_t ino, uint64_t size)
 		break;
 	default:
 		if (other && other->ino != ino) /* what is inline is refused */
-			copy(other->ino, ino, 0, (uint64_t)random() % 3 * BLOCK, 30 * BLOCK);
+			fx_copy(&fx, other->ino, ino, 0, (uint64_t)random() % 3 * BLOCK, 30 * BLOCK);
 		put(ino, 0, 4); /* what was there already counts as changed when it is written again */
 	}
 }

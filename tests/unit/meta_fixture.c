@@ -185,7 +185,7 @@ void fixture_settle(struct meta_fixture *fx, unsigned ms)
 /* ---- calls ---- */
 
 struct call {
-	uint64_t ino, dir2, offset;
+	uint64_t ino, dir2, offset, ino2, offset2, len;
 	const char *name, *name2;
 	const struct names_new *what;
 	struct inode_attr *attr;
@@ -221,6 +221,8 @@ CALL(do_removexattr, xattr_remove(op, c->ino, c->name))
 CALL(do_readdir, names_readdir(op, c->ino, c->offset, c->emit))
 CALL(do_fsync, data_fsync(op, c->ino, false))
 CALL(do_write, data_write(op, c->ino, c->offset, c->data, c->size, c->flags))
+CALL(do_fallocate, data_fallocate(op, c->ino, (int)c->flags, c->offset, c->len))
+CALL(do_copy, data_copy_range(op, c->ino, c->offset, c->ino2, c->offset2, c->len))
 
 static int64_t do_readlink(struct op *op, void *arg)
 {
@@ -360,4 +362,60 @@ int64_t fx_write(struct meta_fixture *fx, uint64_t ino, uint64_t offset, const v
 int64_t fx_read(struct meta_fixture *fx, uint64_t ino, uint64_t offset, void *buf, size_t len, unsigned flags)
 {
 	return call(fx, do_read, (struct call){ .ino = ino, .offset = offset, .buf = buf, .size = len, .flags = flags });
+}
+
+int fx_fallocate(struct meta_fixture *fx, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+{
+	return call(fx, do_fallocate, (struct call){ .ino = ino, .flags = (unsigned)mode, .offset = offset, .len = len });
+}
+
+int64_t fx_copy(struct meta_fixture *fx, uint64_t in, uint64_t out, uint64_t from, uint64_t to, uint64_t len)
+{
+	struct call c = { .ino = in, .offset = from, .ino2 = out, .offset2 = to, .len = len };
+
+	return run_op(fx, do_copy, &c);
+}
+
+/* ---- snapshots ---- */
+
+int fx_snapshot(struct meta_fixture *fx, const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	fx->why[0] = 0;
+	return snapshot_create(fx->pool, &n, 1, fx->why, sizeof(fx->why));
+}
+
+int fx_drop(struct meta_fixture *fx, const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	fx->why[0] = 0;
+	return snapshot_delete(fx->pool, &n, fx->why, sizeof(fx->why));
+}
+
+int fx_rollback(struct meta_fixture *fx, const char *subvol, const char *name)
+{
+	const struct snapshot_name n = { subvol, name };
+
+	fx->why[0] = 0;
+	return snapshot_rollback(fx->pool, &n, fx->why, sizeof(fx->why));
+}
+
+int fx_clone(struct meta_fixture *fx, const char *subvol, const char *snapshot, const char *name, bool thin)
+{
+	const struct snapshot_name n = { subvol, snapshot };
+	const struct clone_options opts = { .thin = thin };
+
+	fx->why[0] = 0;
+	return snapshot_clone(fx->pool, &n, name, &opts, fx->why, sizeof(fx->why));
+}
+
+void fx_use(struct meta_fixture *fx, const char *name)
+{
+	if (fx->sv)
+		ck_assert_int_eq(subvol_close(fx->sv), 0);
+	fx->sv = NULL;
+	if (name)
+		ck_assert_int_eq(subvol_open(fx->pool, name, false, &fx->sv), 0);
 }

@@ -17,6 +17,7 @@
 #include "meta/inode.h"
 #include "meta/names.h"
 #include "meta/pool.h"
+#include "meta/snapshot.h"
 #include "meta/subvol.h"
 
 struct meta_fixture {
@@ -28,6 +29,7 @@ struct meta_fixture {
 	uint32_t uid, gid;
 	uint32_t session; /* of the ops, with unique counting up; 0: none */
 	uint64_t unique;
+	char why[1024]; /* what the last call that can say so was refused for */
 };
 
 /* Reads NVFS_TEST_LOG: without it only errors are logged. Makes device, pool and subvolume "sv", opens both. Ends the test when it fails. */
@@ -85,5 +87,16 @@ int fx_fsync(struct meta_fixture *fx, uint64_t ino);
 int64_t fx_write(struct meta_fixture *fx, uint64_t ino, uint64_t offset, const void *buf, size_t len, unsigned flags);
 /* Reads into buf, at most len. */
 int64_t fx_read(struct meta_fixture *fx, uint64_t ino, uint64_t offset, void *buf, size_t len, unsigned flags);
+int fx_fallocate(struct meta_fixture *fx, uint64_t ino, int mode, uint64_t offset, uint64_t len);
+int64_t fx_copy(struct meta_fixture *fx, uint64_t in, uint64_t out, uint64_t from, uint64_t to, uint64_t len);
+
+/* ---- snapshots: say in fx->why what was wrong ---- */
+
+int fx_snapshot(struct meta_fixture *fx, const char *subvol, const char *name);
+int fx_drop(struct meta_fixture *fx, const char *subvol, const char *name);
+int fx_rollback(struct meta_fixture *fx, const char *subvol, const char *name);
+int fx_clone(struct meta_fixture *fx, const char *subvol, const char *snapshot, const char *name, bool thin);
+/* Close what is open, and open another subvolume, VOL@SNAP, or nothing (NULL). */
+void fx_use(struct meta_fixture *fx, const char *name);
 
 #endif

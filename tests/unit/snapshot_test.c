@@ -21,7 +21,6 @@
 #define ROOT INO_ROOT
 
 static struct meta_fixture fx;
-static char why[1024];
 static uint8_t data[2 * MIB], back[2 * MIB];
 
 static void setup(void)
@@ -35,49 +34,6 @@ static void teardown(void)
 }
 
 /* ---- Calls ---- */
-
-static int snap(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	why[0] = 0;
-	return snapshot_create(fx.pool, &n, 1, why, sizeof(why));
-}
-
-static int drop(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	why[0] = 0;
-	return snapshot_delete(fx.pool, &n, why, sizeof(why));
-}
-
-static int rollback(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	why[0] = 0;
-	return snapshot_rollback(fx.pool, &n, why, sizeof(why));
-}
-
-static int clone_of(const char *subvol, const char *snapshot, const char *name)
-{
-	const struct snapshot_name n = { subvol, snapshot };
-	const struct clone_options opts = { 0 };
-
-	why[0] = 0;
-	return snapshot_clone(fx.pool, &n, name, &opts, why, sizeof(why));
-}
-
-/* Use another subvolume, or VOL@SNAP. */
-static void use(const char *name)
-{
-	if (fx.sv)
-		ck_assert_int_eq(subvol_close(fx.sv), 0);
-	fx.sv = NULL;
-	if (name)
-		ck_assert_int_eq(subvol_open(fx.pool, name, false, &fx.sv), 0);
-}
 
 static uint64_t make(const char *name, size_t bytes, int seed)
 {
@@ -161,11 +117,11 @@ static void snapshot_of(bool open)
 	make("small", 300, 2);
 	make("gone", 4 * BLOCK, 3);
 	if (!open)
-		use(NULL);
-	ck_assert_msg(snap("sv", "s1") == 0, "%s", why);
-	ck_assert_int_eq(snap("sv", "s1"), -EEXIST);
+		fx_use(&fx, NULL);
+	ck_assert_msg(fx_snapshot(&fx, "sv", "s1") == 0, "%s", fx.why);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s1"), -EEXIST);
 	if (!open)
-		use("sv");
+		fx_use(&fx, "sv");
 	overwrite("f", 5 * BLOCK, 2 * BLOCK, 50, 0);
 	overwrite("small", 10, 20, 60, 0);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "gone"), 0);
@@ -176,13 +132,13 @@ static void snapshot_of(bool open)
 	holds("small", 0, 10, 2);
 	holds("small", 10, 20, 60);
 	is_missing("gone");
-	use("sv@s1");
+	fx_use(&fx, "sv@s1");
 	holds("f", 0, 20 * BLOCK + 100, 1);
 	holds("small", 0, 300, 2);
 	holds("gone", 0, 4 * BLOCK, 3);
 	is_missing("new");
 	overwrite("f", 0, BLOCK, 1, -EROFS);
-	use("sv");
+	fx_use(&fx, "sv");
 	holds("f", 5 * BLOCK, 2 * BLOCK, 50);
 	is_missing("gone");
 }
@@ -207,7 +163,7 @@ START_TEST(removed_before_it_is_copied)
 	make("small", 300, 2);
 	make("other", 300, 2);
 	make("stays", 0, 0);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "other"), 0);
 	start = tenant_use();
 	overwrite("small", 10, 20, 60, 0);
@@ -215,7 +171,7 @@ START_TEST(removed_before_it_is_copied)
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "small"), 0);
 	fixture_settle(&fx, 1000);
 	ck_assert_int_eq(tenant_use() - start, 0);
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_int_eq(tenant_use() - start, 0);
 }
 END_TEST
@@ -230,23 +186,23 @@ START_TEST(removed_stays_removed)
 
 	make("f", 4 * BLOCK, 1);
 	make("g", BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
-	ck_assert_int_eq(clone_of("sv", "s", "k"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	ck_assert_int_eq(fx_clone(&fx, "sv", "s", "k", false), 0);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
-	use("k");
+	fx_use(&fx, "k");
 	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
-	use(NULL);
-	ck_assert_int_eq(drop("sv", "s"), 0);
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
 	settled();
-	ck_assert_int_eq(snap("sv", "t"), 0);
-	ck_assert_int_eq(drop("sv", "t"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "t"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "t"), 0);
 	settled();
 	fixture_close(&fx);
 	fixture_check(fx.dev);
 	ck_assert_int_eq(fixture_open(&fx), 0);
-	use("k");
+	fx_use(&fx, "k");
 	holds("f", 0, 4 * BLOCK, 1);
-	use("sv");
+	fx_use(&fx, "sv");
 	is_missing("f");
 }
 END_TEST
@@ -257,17 +213,17 @@ START_TEST(flags_go_before_it_moves)
 	int64_t start = tenant_use();
 
 	make("f", 20 * BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s1"), 0);
 	overwrite("f", 0, BLOCK, 9, 0);
-	ck_assert_int_eq(snap("sv", "s2"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s2"), 0);
 	holds("f", BLOCK, 19 * BLOCK, 1);
-	ck_assert_int_eq(drop("sv", "s1"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s1"), 0);
 	settled();
-	ck_assert_int_eq(drop("sv", "s2"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s2"), 0);
 	settled();
 	overwrite("f", 5 * BLOCK, 2 * BLOCK, 50, 0);
 	ck_assert_int_eq(tenant_use() - start, 21);
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_int_eq(tenant_use() - start, 21);
 }
 END_TEST
@@ -279,17 +235,17 @@ START_TEST(removed_later)
 
 	make("f", 4 * BLOCK, 1);
 	make("g", BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
-	ck_assert_int_eq(clone_of("sv", "s", "k"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	ck_assert_int_eq(fx_clone(&fx, "sv", "s", "k", false), 0);
 	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
-	use("k");
+	fx_use(&fx, "k");
 	ck_assert_int_eq(fx_setattr(&fx, lookup("f"), ATTR_MODE, &attr, &attr), 0);
-	use(NULL);
-	ck_assert_int_eq(drop("sv", "s"), 0);
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
 	settled();
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
-	use("k");
+	fx_use(&fx, "k");
 	holds("f", 0, 4 * BLOCK, 1);
 }
 END_TEST
@@ -301,20 +257,20 @@ START_TEST(records_move_twice)
 
 	make("f", 20 * BLOCK, 1);
 	make("small", 300, 2);
-	ck_assert_int_eq(snap("sv", "s1"), 0);
-	ck_assert_int_eq(snap("sv", "s2"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s2"), 0);
 	holds("f", 0, 20 * BLOCK, 1);
 	holds("small", 0, 300, 2);
-	ck_assert_int_eq(drop("sv", "s1"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s1"), 0);
 	settled();
-	ck_assert_int_eq(drop("sv", "s2"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s2"), 0);
 	settled();
 	ck_assert_int_eq(tenant_use() - start, 22);
 	overwrite("small", 10, 20, 60, 0);
 	overwrite("f", 5 * BLOCK, 2 * BLOCK, 50, 0);
 	ck_assert_int_eq(fx_link(&fx, lookup("f"), ROOT, "g"), 0);
 	ck_assert_int_eq(tenant_use() - start, 22);
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_int_eq(tenant_use() - start, 22);
 }
 END_TEST
@@ -329,7 +285,7 @@ START_TEST(charges)
 	make("i", 100, 1);
 	before = used();
 	ck_assert_int_eq(tenant_use() - start, 102); /* the directory, too */
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	ck_assert_uint_eq(used(), before);
 	ck_assert_int_eq(tenant_use() - start, 102);
 	overwrite("f", 10 * BLOCK + 5, 10 * BLOCK, 2, 0); /* eleven blocks */
@@ -340,11 +296,11 @@ START_TEST(charges)
 	overwrite("i", 0, 50, 2, 0);
 	ck_assert_uint_eq(used(), before);
 	ck_assert_int_eq(tenant_use() - start, 114);
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_uint_eq(used(), before);
 	ck_assert_int_eq(tenant_use() - start, 114);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
-	use("sv");
+	fx_use(&fx, "sv");
 	ck_assert_uint_eq(used(), before - 100);
 	/* The directory's record is the live node's now, and what it wrote of f is gone. */
 	ck_assert_int_eq(tenant_use() - start, 104);
@@ -358,30 +314,30 @@ END_TEST
 START_TEST(clones_are_volumes)
 {
 	make("f", 64 * BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	overwrite("f", 0, BLOCK, 2, 0);
-	ck_assert_msg(clone_of("sv", "s", "c1") == 0, "%s", why);
-	ck_assert_msg(clone_of("sv", NULL, "c2") == 0, "%s", why);
-	ck_assert_int_eq(clone_of("sv", NULL, "c2"), -EEXIST);
-	ck_assert_int_eq(clone_of("sv", "t", "c3"), -ENOENT);
+	ck_assert_msg(fx_clone(&fx, "sv", "s", "c1", false) == 0, "%s", fx.why);
+	ck_assert_msg(fx_clone(&fx, "sv", NULL, "c2", false) == 0, "%s", fx.why);
+	ck_assert_int_eq(fx_clone(&fx, "sv", NULL, "c2", false), -EEXIST);
+	ck_assert_int_eq(fx_clone(&fx, "sv", "t", "c3", false), -ENOENT);
 	overwrite("f", BLOCK, BLOCK, 3, 0);
 	make("later", BLOCK, 3);
-	use("c1");
+	fx_use(&fx, "c1");
 	holds("f", 0, 64 * BLOCK, 1);
 	overwrite("f", 2 * BLOCK, BLOCK, 4, 0);
 	make("of-c1", BLOCK, 4);
-	use("c2");
+	fx_use(&fx, "c2");
 	holds("f", 0, BLOCK, 2);
 	holds("f", BLOCK, 63 * BLOCK, 1);
 	is_missing("later");
 	is_missing("of-c1");
 	make("of-c2", BLOCK, 5);
-	ck_assert_int_eq(snap("c2", "deep"), 0);
-	ck_assert_int_eq(clone_of("c2", "deep", "c3"), 0);
-	use("c3");
+	ck_assert_int_eq(fx_snapshot(&fx, "c2", "deep"), 0);
+	ck_assert_int_eq(fx_clone(&fx, "c2", "deep", "c3", false), 0);
+	fx_use(&fx, "c3");
 	holds("f", BLOCK, 63 * BLOCK, 1);
 	holds("of-c2", 0, BLOCK, 5);
-	use("sv");
+	fx_use(&fx, "sv");
 	holds("f", 0, BLOCK, 2);
 	holds("f", BLOCK, BLOCK, 3);
 	holds("f", 2 * BLOCK, 62 * BLOCK, 1);
@@ -392,24 +348,24 @@ END_TEST
 START_TEST(rollback_goes_back)
 {
 	make("f", 10 * BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "a"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "a"), 0);
 	overwrite("f", 0, BLOCK, 2, 0);
 	make("g", BLOCK, 2);
-	ck_assert_int_eq(snap("sv", "b"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "b"), 0);
 	overwrite("f", 0, BLOCK, 3, 0);
-	ck_assert_int_eq(rollback("sv", "a"), -EBUSY);
-	use(NULL);
-	ck_assert_msg(rollback("sv", "a") == 0, "%s", why);
-	use("sv");
+	ck_assert_int_eq(fx_rollback(&fx, "sv", "a"), -EBUSY);
+	fx_use(&fx, NULL);
+	ck_assert_msg(fx_rollback(&fx, "sv", "a") == 0, "%s", fx.why);
+	fx_use(&fx, "sv");
 	holds("f", 0, 10 * BLOCK, 1);
 	is_missing("g");
-	use("sv@b");
+	fx_use(&fx, "sv@b");
 	holds("f", 0, BLOCK, 2);
 	holds("g", 0, BLOCK, 2);
-	use(NULL);
-	ck_assert_int_eq(rollback("sv", "b"), 0);
-	ck_assert_int_eq(rollback("sv", "b"), 0);
-	use("sv");
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(fx_rollback(&fx, "sv", "b"), 0);
+	ck_assert_int_eq(fx_rollback(&fx, "sv", "b"), 0);
+	fx_use(&fx, "sv");
 	holds("f", 0, BLOCK, 2);
 	settled();
 }
@@ -431,13 +387,13 @@ START_TEST(groups_are_whole)
 	struct snapshot_info a, b;
 	int n = 0;
 
-	ck_assert_int_eq(subvol_create(fx.pool, "other", &opts, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_create(fx.pool, "other", &opts, fx.why, sizeof(fx.why)), 0);
 	make("f", BLOCK, 1);
-	ck_assert_int_eq(snapshot_create(fx.pool, twice, 2, why, sizeof(why)), -EINVAL);
-	ck_assert_int_eq(snapshot_create(fx.pool, missing, 2, why, sizeof(why)), -ENOENT);
+	ck_assert_int_eq(snapshot_create(fx.pool, twice, 2, fx.why, sizeof(fx.why)), -EINVAL);
+	ck_assert_int_eq(snapshot_create(fx.pool, missing, 2, fx.why, sizeof(fx.why)), -ENOENT);
 	ck_assert_int_eq(snapshot_each(fx.pool, NULL, count_one, &n), 0);
 	ck_assert_int_eq(n, 0);
-	ck_assert_int_eq(snapshot_create(fx.pool, both, 2, why, sizeof(why)), 0);
+	ck_assert_int_eq(snapshot_create(fx.pool, both, 2, fx.why, sizeof(fx.why)), 0);
 	ck_assert_int_eq(snapshot_info(fx.pool, &both[0], &a), 0);
 	ck_assert_int_eq(snapshot_info(fx.pool, &both[1], &b), 0);
 	ck_assert_uint_ne(a.group, 0);
@@ -456,23 +412,23 @@ START_TEST(snapshots_outlive)
 	struct snapshot_info info;
 
 	make("f", 64 * BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
-	use(NULL);
-	ck_assert_int_eq(subvol_delete(fx.pool, "sv", why, sizeof(why)), 0);
-	ck_assert_int_eq(subvol_create(fx.pool, "sv", &opts, why, sizeof(why)), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(subvol_delete(fx.pool, "sv", fx.why, sizeof(fx.why)), 0);
+	ck_assert_int_eq(subvol_create(fx.pool, "sv", &opts, fx.why, sizeof(fx.why)), 0);
 	settled();
 	ck_assert_int_eq(snapshot_info(fx.pool, &n, &info), 0);
 	ck_assert(info.deleted);
-	ck_assert_int_eq(snap("sv", "s"), -EEXIST);
-	ck_assert_int_eq(rollback("sv", "s"), -ENOENT);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), -EEXIST);
+	ck_assert_int_eq(fx_rollback(&fx, "sv", "s"), -ENOENT);
 	ck_assert_int_eq(tenant_use(), 65);
-	ck_assert_int_eq(clone_of("sv", "s", "c"), 0);
-	use("sv@s");
-	ck_assert_int_eq(drop("sv", "s"), -EBUSY);
+	ck_assert_int_eq(fx_clone(&fx, "sv", "s", "c", false), 0);
+	fx_use(&fx, "sv@s");
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), -EBUSY);
 	holds("f", 0, 64 * BLOCK, 1);
-	use("c");
+	fx_use(&fx, "c");
 	holds("f", 0, 64 * BLOCK, 1);
-	use("sv");
+	fx_use(&fx, "sv");
 	is_missing("f");
 }
 END_TEST
@@ -488,11 +444,11 @@ START_TEST(room_for_reserved)
 
 	make("f", 256 * BLOCK, 1);
 	pool_stats(fx.pool, &stats);
-	r = subvol_create(fx.pool, "big", &big, why, sizeof(why));
-	ck_assert_msg(!r, "%s", why);
+	r = subvol_create(fx.pool, "big", &big, fx.why, sizeof(fx.why));
+	ck_assert_msg(!r, "%s", fx.why);
 	for (unsigned i = 0; !r; i++) {
 		snprintf(name, sizeof(name), "s%u", i);
-		r = snap("sv", name);
+		r = fx_snapshot(&fx, "sv", name);
 		made += !r;
 		if (!r)
 			for (unsigned b = 0; b < 256; b += 16)
@@ -500,7 +456,7 @@ START_TEST(room_for_reserved)
 		ck_assert_uint_lt(i, 500);
 	}
 	ck_assert_int_eq(r, -ENOSPC);
-	ck_assert_ptr_nonnull(strstr(why, "beside its claim"));
+	ck_assert_ptr_nonnull(strstr(fx.why, "beside its claim"));
 	ck_assert_uint_gt(made, 10);
 	/* All that is promised can be had. */
 	make("fill", MIB, 1);
@@ -512,13 +468,13 @@ END_TEST
 START_TEST(a_cut_leaves_all_or_nothing)
 {
 	make("f", 8 * BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	overwrite("f", 0, BLOCK, 2, 0);
 	fixture_power_cut(&fx, 77);
 	holds("f", BLOCK, 7 * BLOCK, 1);
-	use("sv@s");
+	fx_use(&fx, "sv@s");
 	holds("f", 0, 8 * BLOCK, 1);
-	use("sv");
+	fx_use(&fx, "sv");
 }
 END_TEST
 
@@ -528,14 +484,14 @@ START_TEST(resting_nodes_are_looked_at)
 	struct pool_stats before, st;
 
 	make("f", 64 * BLOCK, 1);
-	ck_assert_int_eq(clone_of("sv", NULL, "c1"), 0);
-	use("c1");
+	ck_assert_int_eq(fx_clone(&fx, "sv", NULL, "c1", false), 0);
+	fx_use(&fx, "c1");
 	pool_commit_wait(fx.pool);
 	pool_stats(fx.pool, &before);
 	overwrite("f", 0, 64 * BLOCK, 2, 0);
-	use("sv");
+	fx_use(&fx, "sv");
 	overwrite("f", 0, 64 * BLOCK, 3, 0);
-	use("c1");
+	fx_use(&fx, "c1");
 	sweeper_look_again(fx.pool->sweeper);
 	for (unsigned i = 0; i < 3000; i++) {
 		pool_commit_wait(fx.pool);
@@ -546,7 +502,7 @@ START_TEST(resting_nodes_are_looked_at)
 	}
 	ck_assert_uint_eq(st.free_blocks, before.free_blocks - 64);
 	holds("f", 0, 64 * BLOCK, 2);
-	use("sv");
+	fx_use(&fx, "sv");
 	holds("f", 0, 64 * BLOCK, 3);
 }
 END_TEST
@@ -575,7 +531,7 @@ START_TEST(whiteouts_hide_something)
 	unsigned before;
 
 	make("old", BLOCK, 1);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	for (unsigned i = 0; i < 50; i++) {
 		sprintf(name, "t%u", i);
 		make(name, i % 2 ? BLOCK : 0, 1);
@@ -590,7 +546,7 @@ START_TEST(whiteouts_hide_something)
 	ck_assert_uint_eq(count_keys(), before);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "old"), 0);
 	is_missing("old");
-	use("sv");
+	fx_use(&fx, "sv");
 	is_missing("old");
 }
 END_TEST

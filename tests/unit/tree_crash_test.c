@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "io/log.h"
-#include "meta/check.h"
+#include "tests/unit/cut_check.h"
 #include "tests/unit/tree_model.h"
 #include "tests/unit/unit.h"
 
@@ -63,23 +63,6 @@ static void maybe_keep(struct device *dev, enum io_op op, uint64_t n, void *arg)
 	states[at].phase = (enum phase)now;
 	if (sim_snapshot_cut(dev, seed, &states[at].dev))
 		states[at].dev = NULL;
-}
-
-/* A slot of the file table that was being written is what a cut may leave; nothing else is. */
-static void check_clean(struct device *dev, unsigned n)
-{
-	static char text[1 << 16];
-	struct check_options options = { .data = true };
-	struct check_result result;
-	int err;
-
-	memset(text, 0, sizeof(text));
-	options.out = fmemopen(text, sizeof(text), "w");
-	ck_assert_ptr_nonnull(options.out);
-	err = check_pool(&dev, 1, &options, &result);
-	fclose(options.out);
-	if (err || (result.found && !(result.found == 1 && strstr(text, "a power cut interrupted its writing"))))
-		ck_abort_msg("seed %ld, change %d, state %u: %d\n%s", tree_opts.seed, change, n, err, text);
 }
 
 /* ---- What was made of the change ---- */
@@ -182,13 +165,13 @@ static void take_state(const struct state *st, unsigned n)
 
 static void check_state(const struct state *st, unsigned n)
 {
-	check_clean(st->dev, n);
+	cut_check(st->dev, "seed %ld, change %d, state %u", tree_opts.seed, change, n);
 	tree_enter(st->dev);
 	take_state(st, n);
 	tree_compare(true);
 	tree_delete_all();
 	tree_leave();
-	check_clean(st->dev, n);
+	cut_check(st->dev, "seed %ld, change %d, state %u", tree_opts.seed, change, n);
 	tree_drop_device(st->dev);
 }
 

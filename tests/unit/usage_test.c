@@ -23,7 +23,6 @@
 #define ROWS_MAX 64
 
 static struct meta_fixture fx;
-static char why[1024];
 static uint8_t data[4 * MIB];
 
 struct row {
@@ -47,37 +46,6 @@ static void teardown(void)
 
 /* ---- Calls ---- */
 
-static int snap(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	return snapshot_create(fx.pool, &n, 1, why, sizeof(why));
-}
-
-static int drop(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	return snapshot_delete(fx.pool, &n, why, sizeof(why));
-}
-
-static int clone_of(const char *subvol, const char *snapshot, const char *name)
-{
-	const struct snapshot_name n = { subvol, snapshot };
-	const struct clone_options opts = { .thin = true };
-
-	return snapshot_clone(fx.pool, &n, name, &opts, why, sizeof(why));
-}
-
-static void use(const char *name)
-{
-	if (fx.sv)
-		ck_assert_int_eq(subvol_close(fx.sv), 0);
-	fx.sv = NULL;
-	if (name)
-		ck_assert_int_eq(subvol_open(fx.pool, name, false, &fx.sv), 0);
-}
-
 static void put(uint64_t ino, uint64_t offset, size_t bytes)
 {
 	for (size_t i = 0; i < bytes; i++)
@@ -100,39 +68,6 @@ static uint64_t make(const char *name, size_t bytes)
 	if (bytes)
 		put(attr.ino, 0, bytes);
 	return attr.ino;
-}
-
-struct range_call {
-	uint64_t in, out, from, to;
-	size_t len;
-};
-
-static int64_t copy_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_copy_range(op, c->in, c->from, c->out, c->to, c->len);
-}
-
-static int64_t punch_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_fallocate(op, c->in, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, c->from, c->len);
-}
-
-static int64_t reserve_step(struct op *op, void *arg)
-{
-	const struct range_call *c = arg;
-
-	return data_fallocate(op, c->in, 0, c->from, c->len);
-}
-
-static int64_t copy(uint64_t in, uint64_t out, uint64_t from, uint64_t to, size_t len)
-{
-	struct range_call c = { in, out, from, to, len };
-
-	return run_op(&fx, copy_step, &c);
 }
 
 /* Until nothing is on its way to be freed. */
@@ -179,8 +114,8 @@ static void count(void)
 	uint64_t stored = 0, exclusive = 0;
 
 	nrows = 0;
-	why[0] = 0;
-	ck_assert_msg(usage_count(fx.pool, NULL, NULL, add_row, NULL, &total, why, sizeof(why)) == 0, "%s", why);
+	fx.why[0] = 0;
+	ck_assert_msg(usage_count(fx.pool, NULL, NULL, add_row, NULL, &total, fx.why, sizeof(fx.why)) == 0, "%s", fx.why);
 	for (unsigned i = 0; i < nrows; i++) {
 		const struct usage *u = &rows[i].u;
 
@@ -223,13 +158,13 @@ START_TEST(chain)
 	is("sv", 100, 100, 100);
 	ck_assert_uint_eq(total.held, 100);
 	ck_assert_uint_eq(held(), 100);
-	ck_assert_int_eq(snap("sv", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s1"), 0);
 	count();
 	is("sv", 100, 100, 0);
 	is("sv@s1", 100, 100, 0);
 	ck_assert_uint_eq(total.saved_by_sharing, 100);
 	put(f, 10 * BLOCK, 10 * BLOCK);
-	ck_assert_int_eq(snap("sv", "s2"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s2"), 0);
 	put(f, 15 * BLOCK, 10 * BLOCK);
 	count();
 	ck_assert_int_eq(nrows, 3);
@@ -244,7 +179,7 @@ START_TEST(chain)
 	ck_assert_uint_eq(held(), 120);
 	subvol_stats(fx.sv, &stats);
 	ck_assert_uint_eq(row("sv")->referenced, stats.used_blocks);
-	ck_assert_int_eq(drop("sv", "s2"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s2"), 0);
 	settled();
 	ck_assert_uint_eq(held(), 115);
 	count();
@@ -257,12 +192,11 @@ END_TEST
 START_TEST(deleted_and_promised)
 {
 	const uint64_t p = make("p", 0);
-	struct range_call r = { .in = p, .len = 20 * BLOCK };
 
 	make("f", 30 * BLOCK);
-	ck_assert_int_eq(run_op(&fx, reserve_step, &r), 0);
+	ck_assert_int_eq(fx_fallocate(&fx, p, 0, 0, 20 * BLOCK), 0);
 	put(p, 0, BLOCK);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
 	settled();
 	count();
@@ -271,14 +205,14 @@ START_TEST(deleted_and_promised)
 	ck_assert_uint_eq(row("sv")->promised, 19);
 	ck_assert_uint_eq(row("sv@s")->promised, 19);
 	/* A deleted subvolume's snapshot has all that it had. */
-	use(NULL);
-	ck_assert_int_eq(subvol_delete(fx.pool, "sv", why, sizeof(why)), 0);
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(subvol_delete(fx.pool, "sv", fx.why, sizeof(fx.why)), 0);
 	settled();
 	count();
 	ck_assert_uint_eq(nrows, 1);
 	is("sv@s", 31, 31, 31);
 	ck_assert(rows[0].u.deleted);
-	ck_assert_int_eq(drop("sv", "s"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
 	settled();
 	count();
 	ck_assert_uint_eq(nrows, 0);
@@ -292,12 +226,12 @@ START_TEST(reflinks)
 {
 	const uint64_t a = make("a", 64 * BLOCK), b = make("b", 0), c = make("c", 0);
 
-	ck_assert_int_eq(copy(a, b, 0, 0, 64 * BLOCK), 64 * BLOCK);
-	ck_assert_int_eq(copy(a, c, 0, 100 * BLOCK, 32 * BLOCK), 32 * BLOCK);
+	ck_assert_int_eq(fx_copy(&fx, a, b, 0, 0, 64 * BLOCK), 64 * BLOCK);
+	ck_assert_int_eq(fx_copy(&fx, a, c, 0, 100 * BLOCK, 32 * BLOCK), 32 * BLOCK);
 	count();
 	is("sv", 160, 64, 64);
 	ck_assert_uint_eq(row("sv")->saved_by_sharing, 96);
-	ck_assert_int_eq(snap("sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
 	put(a, 0, 16 * BLOCK);
 	put(c, 100 * BLOCK, 4 * BLOCK);
 	count();
@@ -309,7 +243,7 @@ START_TEST(reflinks)
 	is("sv", 160, 88, 28);
 	settled();
 	ck_assert_uint_eq(total.held, held());
-	ck_assert_int_eq(drop("sv", "s"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
 	settled();
 	ck_assert_uint_eq(held(), total.held - 4);
 }
@@ -321,8 +255,8 @@ START_TEST(compressed)
 	struct inode_attr attr;
 	uint64_t before;
 
-	ck_assert_int_eq(subvol_create(fx.pool, "z", &so, why, sizeof(why)), 0);
-	use("z");
+	ck_assert_int_eq(subvol_create(fx.pool, "z", &so, fx.why, sizeof(fx.why)), 0);
+	fx_use(&fx, "z");
 	ck_assert_int_eq(fx_create(&fx, ROOT, "f", S_IFREG | 0644, &attr), 0);
 	memset(data, 'x', MIB);
 	ck_assert_int_eq(fx_write(&fx, attr.ino, 0, data, MIB, 0), (int64_t)MIB);
@@ -332,7 +266,7 @@ START_TEST(compressed)
 	ck_assert_uint_eq(row("z")->saved_by_compression, 256 - row("z")->stored);
 	ck_assert_uint_eq(row("z")->exclusive, row("z")->stored);
 	ck_assert_uint_eq(total.held, held());
-	ck_assert_int_eq(snap("z", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "z", "s"), 0);
 	put(attr.ino, 3 * BLOCK, BLOCK);
 	put(attr.ino, 200 * BLOCK, 30 * BLOCK);
 	settled();
@@ -342,10 +276,10 @@ START_TEST(compressed)
 	ck_assert_uint_gt(row("z")->exclusive, 31);
 	ck_assert_uint_gt(row("z@s")->exclusive, 0);
 	before = held();
-	ck_assert_int_eq(drop("z", "s"), 0);
+	ck_assert_int_eq(fx_drop(&fx, "z", "s"), 0);
 	settled();
 	ck_assert_uint_eq(before - held(), row("z@s")->exclusive);
-	use("sv");
+	fx_use(&fx, "sv");
 }
 END_TEST
 
@@ -354,19 +288,19 @@ START_TEST(one_of_many)
 	const struct snapshot_name vol = { "sv", NULL }, one = { "sv", "s" }, no = { "sv", "t" }, other = { "no", NULL };
 
 	make("f", 10 * BLOCK);
-	ck_assert_int_eq(snap("sv", "s"), 0);
-	ck_assert_int_eq(clone_of("sv", "s", "c"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	ck_assert_int_eq(fx_clone(&fx, "sv", "s", "c", true), 0);
 	nrows = 0;
-	ck_assert_int_eq(usage_count(fx.pool, &vol, NULL, add_row, NULL, NULL, why, sizeof(why)), 0);
+	ck_assert_int_eq(usage_count(fx.pool, &vol, NULL, add_row, NULL, NULL, fx.why, sizeof(fx.why)), 0);
 	ck_assert_uint_eq(nrows, 2);
 	is("sv@s", 10, 10, 0);
 	nrows = 0;
-	ck_assert_int_eq(usage_count(fx.pool, &one, NULL, add_row, NULL, NULL, why, sizeof(why)), 0);
+	ck_assert_int_eq(usage_count(fx.pool, &one, NULL, add_row, NULL, NULL, fx.why, sizeof(fx.why)), 0);
 	ck_assert_uint_eq(nrows, 1);
-	ck_assert_int_eq(usage_count(fx.pool, &no, NULL, add_row, NULL, NULL, why, sizeof(why)), -ENOENT);
-	ck_assert_msg(strstr(why, "no snapshot sv@t") != NULL, "%s", why);
-	ck_assert_int_eq(usage_count(fx.pool, &other, NULL, add_row, NULL, NULL, why, sizeof(why)), -ENOENT);
-	ck_assert_msg(strstr(why, "no subvolume no") != NULL, "%s", why);
+	ck_assert_int_eq(usage_count(fx.pool, &no, NULL, add_row, NULL, NULL, fx.why, sizeof(fx.why)), -ENOENT);
+	ck_assert_msg(strstr(fx.why, "no snapshot sv@t") != NULL, "%s", fx.why);
+	ck_assert_int_eq(usage_count(fx.pool, &other, NULL, add_row, NULL, NULL, fx.why, sizeof(fx.why)), -ENOENT);
+	ck_assert_msg(strstr(fx.why, "no subvolume no") != NULL, "%s", fx.why);
 }
 END_TEST
 
@@ -383,7 +317,7 @@ START_TEST(can_be_ended)
 
 	make("f", BLOCK);
 	nrows = 0;
-	ck_assert_int_eq(usage_count(fx.pool, NULL, &progress, add_row, NULL, &total, why, sizeof(why)), -ECANCELED);
+	ck_assert_int_eq(usage_count(fx.pool, NULL, &progress, add_row, NULL, &total, fx.why, sizeof(fx.why)), -ECANCELED);
 	ck_assert_uint_eq(calls, 2);
 	ck_assert_uint_eq(nrows, 0);
 }
@@ -413,15 +347,12 @@ static void change_files(unsigned steps)
 			break;
 		case 1:
 			if (from && from != ino)
-				copy(from, ino, BLOCK * (uint64_t)(random() % 20), BLOCK * (uint64_t)(random() % 70),
+				fx_copy(&fx, from, ino, BLOCK * (uint64_t)(random() % 20), BLOCK * (uint64_t)(random() % 70),
 				     BLOCK * (1 + (size_t)random() % 40));
 			break;
-		case 2: {
-			struct range_call c = { .in = ino, .from = BLOCK * (uint64_t)(random() % 60), .len = 7 * BLOCK };
-
-			run_op(&fx, punch_step, &c);
+		case 2:
+			fx_fallocate(&fx, ino, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, BLOCK * (uint64_t)(random() % 60), 7 * BLOCK);
 			break;
-		}
 		case 3:
 			if (random() % 2)
 				ck_assert_int_eq(fx_unlink(&fx, ROOT, name), 0);
@@ -439,21 +370,21 @@ static void grow_tree(unsigned steps)
 	for (unsigned i = 0; i < steps; i++) {
 		const unsigned v = (unsigned)random() % nvolumes;
 
-		use(volumes[v]);
+		fx_use(&fx, volumes[v]);
 		change_files(8);
 		if (random() % 3 && nsnaps < 40) {
 			strcpy(snaps[nsnaps].volume, volumes[v]);
 			sprintf(snaps[nsnaps].name, "s%u", number++);
-			ck_assert_msg(snap(volumes[v], snaps[nsnaps].name) == 0, "%s", why);
+			ck_assert_msg(fx_snapshot(&fx, volumes[v], snaps[nsnaps].name) == 0, "%s", fx.why);
 			nsnaps++;
 		} else if (nvolumes < 12) {
 			const unsigned s = nsnaps ? (unsigned)random() % nsnaps : 0;
 
 			sprintf(volumes[nvolumes], "v%u", number++);
 			if (nsnaps && random() % 2)
-				ck_assert_msg(clone_of(snaps[s].volume, snaps[s].name, volumes[nvolumes]) == 0, "%s", why);
+				ck_assert_msg(fx_clone(&fx, snaps[s].volume, snaps[s].name, volumes[nvolumes], true) == 0, "%s", fx.why);
 			else
-				ck_assert_msg(clone_of(volumes[v], NULL, volumes[nvolumes]) == 0, "%s", why);
+				ck_assert_msg(fx_clone(&fx, volumes[v], NULL, volumes[nvolumes], true) == 0, "%s", fx.why);
 			nvolumes++;
 		}
 	}
@@ -474,16 +405,16 @@ static void delete_one(void)
 		sprintf(name, "%s@%s", snaps[s].volume, snaps[s].name);
 		snaps[s] = snaps[--nsnaps];
 	}
-	use("sv");
+	fx_use(&fx, "sv");
 	settled();
 	count();
 	ck_assert_uint_eq(total.held, held());
 	had = total.held - total.leaving;
 	exclusive = row(name)->exclusive;
 	if (volume)
-		ck_assert_msg(subvol_delete(fx.pool, name, why, sizeof(why)) == 0, "%s", why);
+		ck_assert_msg(subvol_delete(fx.pool, name, fx.why, sizeof(fx.why)) == 0, "%s", fx.why);
 	else
-		*strchr(name, '@') = 0, ck_assert_msg(drop(name, strchr(name, 0) + 1) == 0, "%s", why);
+		*strchr(name, '@') = 0, ck_assert_msg(fx_drop(&fx, name, strchr(name, 0) + 1) == 0, "%s", fx.why);
 	settled();
 	count();
 	ck_assert_uint_eq(total.held, held());
