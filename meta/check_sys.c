@@ -221,8 +221,8 @@ static void check_node(struct check *c, struct check_node *n)
 		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": a snapshot of no subvolume", n->tree,
 			    n->id);
 	}
-	/* Those of a live node are found with its subvolume; of one to be swept it may be deleted. */
-	if ((n->state == NODE_SNAPSHOT || n->state == NODE_INTERIOR) && !check_tenant_find(c, n->tenant))
+	/* Those of a live node are found with its subvolume; of one without a name it may be deleted. */
+	if (n->state == NODE_SNAPSHOT && !check_tenant_find(c, n->tenant))
 		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": its tenant %" PRIu32 " is not there", n->tree, n->id,
 			    n->tenant);
 	if (c->has_pool && n->id >= c->pool.next_node)

@@ -375,8 +375,8 @@ static int add_node(struct pool *pool, const struct node_entry *n)
 	struct counters_rec counters;
 	int r;
 
-	if (!t) /* one to be swept may outlive its tenant */
-		return n->rec.state == NODE_SWEEP ? 0 : -EBADMSG;
+	if (!t) /* what has no name may outlive its tenant */
+		return n->rec.state == NODE_SWEEP || n->rec.state == NODE_INTERIOR ? 0 : -EBADMSG;
 	if (!node_counts(n))
 		return 0;
 	r = sysrec_counters(pool->db, n->tree, n->id, &counters);

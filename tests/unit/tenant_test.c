@@ -15,6 +15,7 @@
 #include "meta/mkfs.h"
 #include "meta/snapshot.h"
 #include "meta/subvol_internal.h"
+#include "meta/sweep.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
 #include "tests/unit/meta_fixture.h"
@@ -660,6 +661,28 @@ START_TEST(tenant_is_gone_before_its_nodes)
 }
 END_TEST
 
+/* A node without a name that clones had in common is not to be swept before they are gone: it, too, may be there when its tenant is not. */
+START_TEST(tenant_is_gone_before_what_clones_shared)
+{
+	const struct snapshot_name from = { "a", NULL };
+	const struct clone_options opts = { 0 };
+
+	ck_assert_int_eq(make("t", (struct tenant_settings){ 0 }), 0);
+	ck_assert_int_eq(make_subvol("a", "t", 100), 0);
+	sweeper_stop(take_ptr(fx.pool->sweeper));
+	ck_assert_int_eq(snapshot_clone(fx.pool, &from, "b", &opts, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_delete(fx.pool, "b", why, sizeof(why)), 0);
+	ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), 0);
+	fixture_close(&fx);
+	fixture_check(fx.dev);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	while (subvol_sweeps_left(fx.pool))
+		usleep(1000);
+	ck_assert_uint_eq(atomic_load(&fx.pool->loose_blocks), 0);
+}
+END_TEST
+
 /* The same for certain: the record of a node to be swept names a tenant that never was. */
 START_TEST(node_of_no_tenant_is_swept)
 {
@@ -707,6 +730,7 @@ int main(void)
 	tcase_add_test(tcase, list_changes_under_readers);
 	tcase_add_test(tcase, owner_sees_its_own);
 	tcase_add_test(tcase, tenant_is_gone_before_its_nodes);
+	tcase_add_test(tcase, tenant_is_gone_before_what_clones_shared);
 	tcase_add_test(tcase, node_of_no_tenant_is_swept);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
