@@ -29,6 +29,7 @@ class Case:
     quick = True        # part of --quick
     inodes = None       # that a side must be made with, when its own choice may not do
     share = 0.8         # of the pool, for the side's subvolume
+    quotas = False      # tenants are made on the side
 
     def __init__(self, context):
         self.context = context
@@ -357,8 +358,8 @@ class Pgbench(Case):
         versions = sorted(os.listdir(base), key=float) if os.path.isdir(base) else []
         return os.path.join(base, versions[-1], 'bin') if versions else None
 
-    def sql(self, program, *arguments, timeout=180):
-        return host.run([os.path.join(self.bin, program), *arguments], timeout=timeout, user=self.user.pw_uid,
+    def sql(self, program, *arguments, timeout=180, prefix=()):
+        return host.run([*prefix, os.path.join(self.bin, program), *arguments], timeout=timeout, user=self.user.pw_uid,
                         group=self.user.pw_gid, extra_groups=[], cwd='/', env={'PATH': '/usr/bin:/bin', 'LC_ALL': 'C'})
 
     def run(self, side):

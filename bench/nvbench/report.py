@@ -32,6 +32,7 @@ BESIDE = [
       for what in ('a limited writer', 'a limited storm of creates', 'a storm of creates')),
     ('randwrite 4k: beside a limited tenant', 'randwrite 4k: alone', 0.9),
     ('random 4k: beside a sweep', 'random 4k: alone', 0.8),
+    ('pgbench of two: beside a wild one', 'pgbench of two: alone', 0.9),
 ]
 # A row below this part of its number is far off, not only below.
 FLOOR = 0.75

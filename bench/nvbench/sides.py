@@ -21,6 +21,7 @@ class Side:
     slow = False        # gets less of the same work
     inodes = None       # how many a case needs, when that is more than usual
     share = 0.8         # of its space that is for .mnt
+    quotas = False      # tenant() is wanted
 
     def __init__(self, context):
         self.context = context
@@ -62,8 +63,11 @@ class Loop(Side):
         device = store.attach()
         self.undo.callback(storage.detach, device)
         host.run(self.mkfs(device), timeout=120)
-        host.run(['mount', '-t', self.name, device, self.mnt])
+        self.mount(device)
         self.undo.callback(host.unmount, self.mnt)
+
+    def mount(self, device, *options):
+        host.run(['mount', '-t', self.name, *options, device, self.mnt])
 
 
 class Xfs(Loop):
@@ -75,6 +79,30 @@ class Xfs(Loop):
 
     def mkfs(self, device):
         return [host.find('mkfs.xfs'), '-q', '-f', '-K', device]
+
+    def mount(self, device, *options):
+        if self.quotas:
+            try:
+                super().mount(device, '-o', 'prjquota')
+                return
+            except host.Failed:
+                self.quotas = False
+                self.context.facts['XFS'] = 'without project quotas, which this kernel has not'
+        super().mount(device, *options)
+
+    def directory(self, name):
+        return os.path.join(self.mnt, name)
+
+    def tenant(self, name, mib, *limits, inodes=20000):
+        """A directory with a project quota; rates cannot be limited."""
+        del limits
+        os.makedirs(self.directory(name))
+        if not self.quotas:
+            return self.directory(name)
+        project = str(len(os.listdir(self.mnt)))
+        for command in (f'project -s -p {self.directory(name)} {project}', f'limit -p bhard={mib}m ihard={inodes} {project}'):
+            host.run([host.find('xfs_quota'), '-x', '-c', command, self.mnt])
+        return self.directory(name)
 
 
 class Ext4(Loop):
@@ -133,6 +161,13 @@ class Nvfs(Side):
 
     def create(self, name, *options):
         self.nvfs('subvolume', 'create', f'{self.pool}:{name}', *options)
+
+    def tenant(self, name, mib, *limits, inodes=20000):
+        """A tenant with a mounted subvolume of the same name: its directory."""
+        self.nvfs('tenant', 'create', f'{self.pool}/{name}', *limits)
+        self.create(name, '--tenant', name, '--size', f'{mib}M', '--thin', '--inodes', str(inodes))
+        self.mount(name)
+        return self.directory(name)
 
     def directory(self, name):
         return os.path.join(self.context.work, 'mnt-of', name)

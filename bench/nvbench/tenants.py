@@ -49,11 +49,7 @@ class TenantCase(subvolumes.SubvolumeCase):
 
     @staticmethod
     def make(side, tenant, mib, *limits, inodes=20000):
-        """A tenant with a mounted subvolume of the same name: its directory."""
-        side.nvfs('tenant', 'create', f'{side.pool}/{tenant}', *limits)
-        side.create(tenant, '--tenant', tenant, '--size', f'{mib}M', '--thin', '--inodes', str(inodes))
-        side.mount(tenant)
-        return side.directory(tenant)
+        return side.tenant(tenant, mib, *limits, inodes=inodes)
 
 
 @contextlib.contextmanager
@@ -65,7 +61,7 @@ def running(*argv):
         time.sleep(1)   # it is past its burst and in its stride
         if process.poll() is not None:
             raise host.Failed(f'{argv[0]}: {process.stderr.read().strip() or process.returncode}')
-        yield
+        yield process
     finally:
         host.end_group(process)
 

@@ -5,7 +5,7 @@
 cd "${NVFS_SRCDIR:-$(dirname "$0")/../..}" || exit 1
 command -v python3 >/dev/null || { echo "skip: python3 is not installed"; exit 77; }
 listed=$(python3 bench/run --list) || exit 1
-for name in random sequential sync8 fdatasync onefile names smallfiles tree sqlite pgbench idle growth many clones moments sweep neighbours limits; do
+for name in random sequential sync8 fdatasync onefile names smallfiles tree sqlite pgbench idle growth many clones moments sweep neighbours limits databases; do
 	echo "$listed" | grep -q "^$name " || { echo "no case $name"; exit 1; }
 	grep -q "^| $name |" docs/performance.md || { echo "docs/performance.md does not name the case $name"; exit 1; }
 done
