@@ -560,6 +560,7 @@ static int make_session(struct volume *v, const struct mount_request *m, struct 
 		.number = v->number,
 		.writeback = m->writeback,
 		.parallel_dio = m->parallel_dio,
+		.party = subvol_party(v->ops.sv),
 	};
 	int err;
 

@@ -559,7 +559,8 @@ static bool on_source(struct reactor *r, struct reactor_source *source)
 	bool any = false;
 
 	s->batch_bytes = 0;
-	for (int i = 0; i < BATCH && (!i || reactor_prepared(r) < SUBMIT_EARLY) && s->batch_bytes < BATCH_BYTES && receive(s); i++)
+	for (int i = 0; i < BATCH && (!i || (reactor_prepared(r) < SUBMIT_EARLY && !reactor_turn_is_over(r))) &&
+			s->batch_bytes < BATCH_BYTES && receive(s); i++)
 		any = true;
 	return any;
 }
@@ -709,7 +710,7 @@ int session_create(struct request_pool *pool, int fd, const struct session_ops *
 	s->options = *options;
 	s->arg = arg;
 	s->name = strdup(options->name);
-	s->source = (struct reactor_source){ .poll = on_source, .fd = fd, .events = POLLIN };
+	s->source = (struct reactor_source){ .poll = on_source, .party = options->party, .fd = fd, .events = POLLIN };
 	s->probe.fn = on_probe;
 	held_init(&s->held, pool, &options->throttles);
 	s->held_timer.fn = on_held;

@@ -65,6 +65,7 @@ struct session_options {
 	bool parallel_dio;  /* OPEN is answered: O_DIRECT writers of one file work at the same time */
 	unsigned max_background; /* 0: 128 */
 	struct throttles throttles; /* the limits; theirs is a longer life */
+	const void *party;  /* with whose sessions it shares the turns of the reactor: its tenant's */
 };
 
 /*

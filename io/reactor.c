@@ -181,6 +181,7 @@ void reactor_destroy(struct reactor *r)
 		reactor_forget_files(r);
 	io_uring_queue_exit(&r->ring);
 	reactor_free_polls(r);
+	turns_free(&r->turns);
 	close(r->wake_fd);
 	free(r);
 }

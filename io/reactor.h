@@ -172,14 +172,17 @@ struct reactor_source {
 	/*
 	 * Do a bounded amount of work (a few dozen requests) and return
 	 * whether there was any: true keeps the reactor awake. Called again in
-	 * the next iteration whatever it says, unless it rests. May remove the source, set timers
+	 * the next iteration whatever it says, unless it rests or it is others' turn. May remove the source, set timers
 	 * and defer messages, also where it says false.
 	 */
 	bool (*poll)(struct reactor *r, struct reactor_source *s);
+	const void *party; /* whose it is: parties that have work at the same time share the reactor's time; may be NULL */
 	int fd;          /* what to wait for when asleep or resting; -1: it never rests, and is asked only while awake */
 	unsigned events; /* POLLIN ... */
 	struct reactor_source *prev, *next; /* private, as is the rest */
 	struct reactor_poll_op *op;
+	struct turns_party *turn;
+	struct reactor_source *turn_prev, *turn_next;
 	uint64_t worked_ns; /* when it last had work */
 	bool resting;
 };
@@ -193,6 +196,24 @@ int reactor_source_add(struct reactor *r, struct reactor_source *s);
 
 /* s will not be called any more and may be freed, its fd closed, also from its own poll. */
 void reactor_source_remove(struct reactor *r, struct reactor_source *s);
+
+/*
+ * Whether the source that is being asked has used its turn, and others may have work: it returns before it begins
+ * something else. Never so where one party alone has work.
+ */
+bool reactor_turn_is_over(const struct reactor *r);
+
+/*
+ * What is done for a party outside of its sources' polls (timers, deferred messages) counts for its turns, too:
+ *
+ *	uint64_t since = reactor_meter(r);
+ *	...
+ *	reactor_charge(r, party, since);
+ *
+ * Costs nothing where one party alone has work.
+ */
+uint64_t reactor_meter(const struct reactor *r);
+void reactor_charge(struct reactor *r, const void *party, uint64_t since);
 
 /* ---- Registered buffers ---- */
 

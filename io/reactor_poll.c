@@ -16,6 +16,9 @@
  * Asking costs a system call, and of hundreds of sources few are busy: one that
  * had nothing for a while is *resting*. Its poll is in the ring, and it is not
  * asked until that completes, which the loop notices in each iteration.
+ *
+ * Sources of one party are all asked, in each iteration. When several parties have sources that do not rest, they take
+ * turns (io/turns.h): one party works in an iteration, and whoever has used less was asked before and had nothing.
  */
 
 #include "io/reactor_ring.h"
@@ -23,6 +26,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #define REST_AFTER_NS UINT64_C(1000000)
 
@@ -86,9 +90,24 @@ static void source_unlink(struct reactor_source **list, struct reactor_source *s
 	s->prev = s->next = NULL;
 }
 
-static void source_rest(struct reactor *r, struct reactor_source *s)
+/* It is asked from now on. */
+static void source_enter(struct reactor *r, struct reactor_source *s)
+{
+	source_link(&r->sources, s);
+	DL_APPEND2(s->turn->awake, s, turn_prev, turn_next);
+	turns_join(&r->turns, s->turn);
+}
+
+static void source_leave(struct reactor *r, struct reactor_source *s)
 {
 	source_unlink(&r->sources, s);
+	DL_DELETE2(s->turn->awake, s, turn_prev, turn_next);
+	turns_leave(&r->turns, s->turn);
+}
+
+static void source_rest(struct reactor *r, struct reactor_source *s)
+{
+	source_leave(r, s);
 	source_link(&r->resting, s);
 	s->resting = true;
 	if (!s->op->armed)
@@ -101,7 +120,7 @@ static void source_wake(struct reactor *r, struct reactor_source *s)
 	if (!s->resting)
 		return;
 	source_unlink(&r->resting, s);
-	source_link(&r->sources, s);
+	source_enter(r, s);
 	s->resting = false;
 }
 
@@ -242,6 +261,9 @@ int reactor_source_add(struct reactor *r, struct reactor_source *s)
 {
 	ASSERT_ON_REACTOR(r);
 	s->op = NULL;
+	s->turn = turns_party(&r->turns, s->party);
+	if (!s->turn)
+		return -ENOMEM;
 	if (s->fd >= 0) {
 		s->op = poll_op_new(r, s->fd, s->events);
 		if (!s->op)
@@ -250,7 +272,7 @@ int reactor_source_add(struct reactor *r, struct reactor_source *s)
 	}
 	s->worked_ns = reactor_now_ns(r);
 	s->resting = false;
-	source_link(&r->sources, s);
+	source_enter(r, s);
 	return 0;
 }
 
@@ -261,28 +283,93 @@ void reactor_source_remove(struct reactor *r, struct reactor_source *s)
 		r->source_next = s->next;
 	if (r->source_asked == s)
 		r->source_asked = NULL;
-	source_unlink(s->resting ? &r->resting : &r->sources, s);
+	if (s->resting)
+		source_unlink(&r->resting, s);
+	else
+		source_leave(r, s);
 	if (s->op)
 		poll_op_drop(r, s->op);
 	s->op = NULL;
 }
 
-bool reactor_run_sources(struct reactor *r)
+static bool source_ask(struct reactor *r, struct reactor_source *s)
+{
+	bool worked;
+
+	r->source_asked = s;
+	worked = s->poll(r, s);
+	if (r->source_asked) /* it may have removed itself, and be gone */
+		source_was_asked(r, s, worked);
+	r->source_asked = NULL;
+	return worked;
+}
+
+static bool run_all(struct reactor *r)
 {
 	bool any = false;
 
 	for (struct reactor_source *s = r->sources; s; s = r->source_next) {
-		bool worked;
-
 		r->source_next = s->next;
-		r->source_asked = s;
-		worked = s->poll(r, s);
-		any |= worked;
-		if (r->source_asked) /* it may have removed itself, and be gone */
-			source_was_asked(r, s, worked);
+		any |= source_ask(r, s);
 	}
-	r->source_next = r->source_asked = NULL;
+	r->source_next = NULL;
 	return any;
+}
+
+/* Its sources, those first that have waited longest, until its turn is over. */
+static bool run_turn(struct reactor *r, struct turns_party *p)
+{
+	const uint64_t begin = monotonic_now_ns();
+	uint64_t now = begin;
+	bool any = false;
+
+	r->turn_end_ns = begin + TURN_NS;
+	for (unsigned n = p->sources; n && p->awake && now < r->turn_end_ns; n--) {
+		struct reactor_source *s = p->awake;
+
+		DL_DELETE2(p->awake, s, turn_prev, turn_next);
+		DL_APPEND2(p->awake, s, turn_prev, turn_next);
+		if (source_ask(r, s)) {
+			any = true;
+			now = monotonic_now_ns();
+		}
+	}
+	r->turn_end_ns = 0;
+	if (any)
+		turns_worked(&r->turns, p, now - begin);
+	return any;
+}
+
+bool reactor_run_sources(struct reactor *r)
+{
+	struct turns_party *next;
+
+	if (!turns_contended(&r->turns))
+		return run_all(r);
+	for (struct turns_party *p = r->turns.active; p; p = next) {
+		next = p->next;
+		if (run_turn(r, p))
+			return true;
+	}
+	return false;
+}
+
+bool reactor_turn_is_over(const struct reactor *r)
+{
+	return r->turn_end_ns && monotonic_now_ns() >= r->turn_end_ns;
+}
+
+uint64_t reactor_meter(const struct reactor *r)
+{
+	return turns_contended(&r->turns) ? monotonic_now_ns() : 0;
+}
+
+void reactor_charge(struct reactor *r, const void *party, uint64_t since)
+{
+	struct turns_party *p = since ? turns_find(&r->turns, party) : NULL;
+
+	if (p)
+		turns_spent(&r->turns, p, monotonic_now_ns() - since);
 }
 
 void reactor_arm_sources(struct reactor *r)

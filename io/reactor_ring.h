@@ -10,6 +10,7 @@
 
 #include "io/reactor.h"
 #include "io/spin.h"
+#include "io/turns.h"
 
 #define REACTOR_FILES 64           /* registered descriptors */
 #define REACTOR_BUFFERS 16         /* registered stretches of memory ... */
@@ -83,6 +84,8 @@ struct reactor {
 	struct reactor_timer *timers; /* root of a pairing heap */
 	struct reactor_source *sources, *resting; /* asked in each iteration; not asked until their polls complete */
 	struct reactor_source *source_next, *source_asked;
+	struct turns turns;                /* parties with sources among those that are asked */
+	uint64_t turn_end_ns;              /* of the source that is being asked; 0: it shares with nobody */
 	struct reactor_poll_op *polls;     /* all of them */
 	struct reactor_poll_op *poll_todo; /* to be armed or cancelled before the next submission */
 	struct spin spin;

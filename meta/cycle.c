@@ -430,11 +430,13 @@ static void cycle_written(struct cycle *c)
 static void cycle_turn(struct reactor *r, struct reactor_msg *msg)
 {
 	struct cycle *c = (struct cycle *)((char *)msg - offsetof(struct cycle, turn));
+	const void *party = subvol_party(c->file->data->sv);
+	const uint64_t since = reactor_meter(r);
 
-	(void)r;
 	c->yielded = false;
 	c->sent_blocks = 0;
 	cycle_piece_ended(c);
+	reactor_charge(r, party, since);
 }
 
 static void cycle_yield(struct cycle *c)

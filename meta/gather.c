@@ -514,9 +514,11 @@ static int write_group(struct gather *g)
 static void timer_fired(struct reactor *r, struct reactor_timer *timer)
 {
 	struct gather *g = (struct gather *)((char *)timer - offsetof(struct gather, timer));
+	const uint64_t since = reactor_meter(r);
 
 	if (write_group(g) == -EAGAIN)
 		reactor_timer_add(r, &g->timer, reactor_now_ns(r) + STALL_RETRY_NS);
+	reactor_charge(r, subvol_party(g->sv), since);
 }
 
 /* Whether a key with this prefix waits here. */

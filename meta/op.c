@@ -39,11 +39,13 @@ static struct op *op_of_timer(struct reactor_timer *t)
 static void run_again(struct reactor *r, struct reactor_msg *msg)
 {
 	struct op *op = op_of_msg(msg);
+	const void *party = subvol_party(op->sv);
+	const uint64_t since = reactor_meter(r);
 
-	(void)r;
 	op->deferred = false;
 	op->restarts++;
 	op->run(op);
+	reactor_charge(r, party, since);
 }
 
 static void timer_fired(struct reactor *r, struct reactor_timer *t)

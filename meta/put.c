@@ -304,10 +304,12 @@ static void put_run(struct put *p)
 static void put_scheduled(struct reactor *r, struct reactor_msg *msg)
 {
 	struct put *p = (struct put *)((char *)msg - offsetof(struct put, msg));
+	const void *party = subvol_party(p->data->sv);
+	const uint64_t since = reactor_meter(r);
 
-	(void)r;
 	p->scheduled = false;
 	put_run(p);
+	reactor_charge(r, party, since);
 }
 
 void put_add(struct cycle *c)

@@ -463,6 +463,11 @@ void subvol_throttles(struct subvol *sv, struct throttles *out)
 	*out = (struct throttles){ { &sv->throttle, &sv->tenant->throttle } };
 }
 
+const void *subvol_party(const struct subvol *sv)
+{
+	return sv->tenant;
+}
+
 void subvol_set_limits(struct subvol *sv, uint64_t size_blocks, uint64_t inodes_max)
 {
 	sv->rec.size_blocks = size_blocks;

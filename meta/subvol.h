@@ -94,6 +94,9 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out);
 /* The throttles that its requests are subject to: its own and its tenant's. Good while it is open. */
 void subvol_throttles(struct subvol *sv, struct throttles *out);
 
+/* For whom its reactor works when it works for it: the party of its sources. */
+const void *subvol_party(const struct subvol *sv);
+
 /* ---- Charges: reactor thread ---- */
 
 /*

@@ -877,6 +877,11 @@ void subvol_throttles(struct subvol *sv, struct throttles *out)
 	*out = (struct throttles){ { &sv->throttle, NULL } };
 }
 
+const void *subvol_party(const struct subvol *sv)
+{
+	return sv;
+}
+
 void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 {
 	*out = (struct subvol_stats){ .size_blocks = 1u << 20, .used_blocks = 1000,

@@ -571,6 +571,76 @@ START_TEST(source_without_work_is_not_asked)
 }
 END_TEST
 
+/* ---- Parties ---- */
+
+struct party_source {
+	struct reactor_source s;
+	unsigned asked;
+	bool has_work, until_over;
+};
+
+static bool party_poll(struct reactor *r, struct reactor_source *s)
+{
+	struct party_source *x = (struct party_source *)s;
+
+	x->asked++;
+	while (x->until_over && !reactor_turn_is_over(r))
+		;
+	return x->has_work;
+}
+
+static void asked_are(const struct party_source *x, unsigned a, unsigned b, unsigned c)
+{
+	ck_assert_uint_eq(x[0].asked, a);
+	ck_assert_uint_eq(x[1].asked, b);
+	ck_assert_uint_eq(x[2].asked, c);
+}
+
+START_TEST(parties_take_turns)
+{
+	struct party_source x[3] = { 0 };
+	struct reactor *r = new_reactor();
+
+	/* Two of one party, and none that rests. */
+	for (unsigned i = 0; i < 3; i++) {
+		x[i].s = (struct reactor_source){ .poll = party_poll, .fd = -1, .party = &x[i / 2] };
+		x[i].has_work = true;
+	}
+	for (unsigned i = 0; i < 2; i++)
+		ck_assert_int_eq(reactor_source_add(r, &x[i].s), 0);
+	ck_assert_uint_eq(reactor_meter(r), 0);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	asked_are(x, 1, 1, 0);
+	ck_assert(!reactor_turn_is_over(r));
+	ck_assert_int_eq(reactor_source_add(r, &x[2].s), 0);
+	ck_assert_uint_ne(reactor_meter(r), 0);
+
+	/* Who used more is not asked while the other one works, and is when it does not. */
+	for (int i = 0; i < 2; i++) /* more than any turn counts */
+		reactor_charge(r, &x[0], 1);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	asked_are(x, 1, 1, 1);
+	x[2].has_work = false;
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_uint_eq(x[2].asked, 2);
+	ck_assert_uint_gt(x[0].asked + x[1].asked, 2);
+
+	/* A turn that one source has used is not the next one's: that has the next turn. */
+	for (unsigned i = 0; i < 3; i++)
+		x[i] = (struct party_source){ .s = x[i].s, .has_work = i < 2, .until_over = i < 2 };
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_uint_eq(x[0].asked + x[1].asked, 1);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	asked_are(x, 1, 1, 2);
+
+	reactor_source_remove(r, &x[2].s);
+	ck_assert_uint_eq(reactor_meter(r), 0);
+	for (unsigned i = 0; i < 2; i++)
+		reactor_source_remove(r, &x[i].s);
+	reactor_destroy(r);
+}
+END_TEST
+
 static uint64_t cpu_ns(void)
 {
 	struct timespec ts;
@@ -735,6 +805,6 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, idle_reactor_uses_no_cpu,
+			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, idle_reactor_uses_no_cpu,
 			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }
