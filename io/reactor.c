@@ -40,6 +40,7 @@
 #include "io/reactor.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@
 
 #include "io/log.h"
 #include "io/reactor_ring.h"
+#include "io/slice.h"
 
 #define DEFAULT_ENTRIES 256u
 #define DEFAULT_SPIN_US 100u
@@ -392,16 +394,7 @@ static bool reactor_has_news(struct reactor *r, uint64_t now_ns)
 	return ring_wants_entry(r) || reactor_has_work(r, now_ns);
 }
 
-static void spin_pause(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__)
-	__asm__ volatile("yield");
-#endif
-}
-
-/* Look around until something comes (true), or until the budget is spent. */
+/* Look around until something comes (true), or until the budget is spent. Who else wants the processor meanwhile has it. */
 static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t until_ns)
 {
 	uint64_t now = idle_since_ns;
@@ -415,7 +408,7 @@ static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t unt
 			spin_hit(&r->spin, now - idle_since_ns);
 			return true;
 		}
-		spin_pause();
+		sched_yield();
 		now = monotonic_now_ns();
 	}
 	if (now != idle_since_ns) {
@@ -576,6 +569,7 @@ static void *reactor_thread_main(void *arg)
 	int rc;
 
 	pthread_setname_np(pthread_self(), r->thread_name);
+	slice_make_short();
 	rc = reactor_bind(r);
 	sem_post(&r->thread_bound);
 	return (void *)(intptr_t)(rc ? rc : reactor_run(r));

@@ -25,6 +25,7 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "io/slice.h"
 #include "io/spin.h"
 #include "meta/pool_internal.h"
 
@@ -243,6 +244,7 @@ static void *commit_thread(void *arg)
 {
 	struct committer *c = arg;
 
+	slice_make_short();
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		struct commit_ticket *tickets = c->tickets;
