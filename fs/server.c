@@ -19,6 +19,11 @@
 #include "io/log.h"
 #include "meta/event.h"
 
+/*
+ * At least four, however few processors there are: subvolumes of one reactor wait for each other's pieces of work, the kernel
+ * shares a processor between two reactors more finely.
+ */
+#define REACTORS_DEFAULT_MIN 4
 #define REACTORS_DEFAULT_MAX 8
 #define BUSY_WAIT_S 60 /* for the last I/O of a killed predecessor */
 
@@ -30,6 +35,8 @@ static unsigned reactors_wanted(const struct poolconf *conf)
 	if (conf->reactors)
 		return conf->reactors < SERVER_REACTORS_MAX ? conf->reactors : SERVER_REACTORS_MAX;
 	cpus = sched_getaffinity(0, sizeof(set), &set) ? 1 : (unsigned)CPU_COUNT(&set);
+	if (cpus < REACTORS_DEFAULT_MIN)
+		return REACTORS_DEFAULT_MIN;
 	return cpus < REACTORS_DEFAULT_MAX ? cpus : REACTORS_DEFAULT_MAX;
 }
 
