@@ -43,7 +43,7 @@ def dots(results, sides, storage, figure, y):
 
 
 def draw(results, sides, titles, machine):
-    rows = [(s, f) for s, f in results.order if results.median(s, f, 'xfs')]
+    rows = [(s, f) for s, f in results.order if results.median(s, f, 'xfs') and not f.endswith((': ms', ': times alone'))]
     height = TOP + ROW * len(rows) + 20
     total = LEFT + WIDTH + RIGHT
     yield (f'<svg xmlns="http://www.w3.org/2000/svg" width="{total}" height="{height}" '

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one tenant costs another, and whether a limit is what it says: of nvfs alone, alone and beside others in one run."""
+"""What one tenant costs another, and whether a limit is what it says: alone and beside others in one run."""
 
 import contextlib
 import json
@@ -70,6 +70,7 @@ class Neighbours(TenantCase, cases.MetaCase):
     name = 'neighbours'
     inodes = 600000
     about = "buffered writes and fsyncs, alone and beside another tenant's limited writer or storm of creates; MiB/s, p99 ms"
+    sides = ('xfs', 'nvfs')     # XFS has no tenants: what the same programs in two directories cost each other on this machine
 
     def writer(self, directory):
         out = json.loads(host.run([sys.executable, '-c', WRITER, os.path.join(directory, 'data'), str(self.context.seconds)],
@@ -77,17 +78,9 @@ class Neighbours(TenantCase, cases.MetaCase):
         return out['rate'], percentile(out['syncs'], 0.5) * 1000, percentile(out['syncs'], 0.99) * 1000
 
     def run(self, side):
-        mine = self.make(side, 'quiet', 128)
-        limited = self.make(side, 'limited', 128, '--write-bps', '1M')
-        storm = self.make(side, 'storm', 128, inodes=400000)
-        slow_storm = self.make(side, 'slow-storm', 128, '--write-iops', '2000', inodes=100000)
-        metaload = os.path.join(self.context.build, 'bench', 'metaload')
-        others = {
-            'a limited writer': lambda n: running(sys.executable, '-c', FLOOD, os.path.join(limited, 'flood')),
-            'a limited storm of creates': lambda n: running(metaload, '-t2', '-n40000', '-s600', self.fresh(slow_storm, n), 'create'),
-            'a storm of creates': lambda n: running(metaload, '-t2', '-n100000', '-s600', self.fresh(storm, n), 'create', 'unlink',
-                                                    'create', 'unlink'),
-        }
+        mine, others = (self.tenants if side.name == 'nvfs' else self.directories)(side)
+        # What having less of the processors costs, with nobody else on the filesystem.
+        others['busy processors'] = lambda n: running('sh', '-c', f'for i in $(seq {os.cpu_count()}); do while :; do :; done & done; wait')
         self.writer(mine)
         for what, other in others.items():
             alone, beside = [], []
@@ -98,9 +91,28 @@ class Neighbours(TenantCase, cases.MetaCase):
                 side.settle()
             yield from self.figures(what, alone, beside)
 
+    def tenants(self, side):
+        mine = self.make(side, 'quiet', 128)
+        limited = self.make(side, 'limited', 128, '--write-bps', '1M')
+        storm = self.make(side, 'storm', 128, inodes=400000)
+        slow_storm = self.make(side, 'slow-storm', 128, '--write-iops', '2000', inodes=100000)
+        return mine, {
+            'a limited writer': lambda n: running(sys.executable, '-c', FLOOD, os.path.join(limited, 'flood')),
+            'a limited storm of creates': lambda n: self.storm(slow_storm, n, 40000, 'create'),
+            'a storm of creates': lambda n: self.storm(storm, n, 100000, 'create', 'unlink', 'create', 'unlink'),
+        }
+
+    def directories(self, side):
+        mine, storm = (self.fresh(side.mnt, name) for name in ('quiet', 'storm'))
+        return mine, {'a storm of creates': lambda n: self.storm(storm, n, 200000, 'create', 'unlink', 'create', 'unlink')}
+
+    def storm(self, directory, number, count, *phases):
+        return running(os.path.join(self.context.build, 'bench', 'metaload'), '-t2', f'-n{count}', '-s600', self.fresh(directory, number),
+                       *phases)
+
     @staticmethod
-    def fresh(directory, number):
-        path = os.path.join(directory, str(number))
+    def fresh(directory, name):
+        path = os.path.join(directory, str(name))
         os.makedirs(path, exist_ok=True)
         return path
 

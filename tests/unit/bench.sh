@@ -29,6 +29,10 @@ for figure, value in ('randread 4k: clone', 91), ('randread 4k: plain', 100), ('
         ('writes + fsyncs: beside a limited writer', 95), ('writes + fsyncs, before a limited writer: alone', 100), \
         ('p99 of fsync beside a limited writer: times alone', 1.5), ('limited to 500 writes/s: off by %', 6):
     results.add('disk', figure, 'nvfs', value)
+for figure, nvfs, xfs in ('writes + fsyncs: beside a storm of creates', 80, 9), \
+        ('writes + fsyncs, before a storm of creates: alone', 100, 20), ('p99 of fsync beside a storm of creates: times alone', 2.5, 12):
+    results.add('disk', figure, 'nvfs', nvfs)
+    results.add('disk', figure, 'xfs', xfs)
 order = results.sides(sides.ALL)
 assert order == ['xfs', 'nvfs', 'null'], order
 rows = report.table(results, order)
@@ -41,6 +45,8 @@ for line in ('pass disk: overwrite 4k + fdatasync 0.75 of xfs >= 0.7',
              'pass disk: randread 4k: clone 0.91 of plain >= 0.9',
              'pass disk: writes + fsyncs: beside a limited writer 0.95 of alone >= 0.9',
              'pass p99 of fsync beside a limited writer: times alone 1.50 times <= 2',
+             'below (0.89 of its number) disk: writes + fsyncs: beside a storm of creates 0.80 of alone (xfs 0.45) >= 0.9',
+             'below (0.80 of its number) p99 of fsync beside a storm of creates: times alone 2.50 times (xfs 12.00) <= 2',
              'below (0.83 of its number) limited to 500 writes/s: off by % 6.00 % <= 5',
              'FAR BELOW (0.50 of its number) snapshot of 2M files: ms 20 ms <= 10'):
     assert line in said, said
@@ -48,5 +54,5 @@ machine = {'cpu': 'a & b', 'cores': 2, 'kernel': '6'}
 kept = json.loads(json.dumps(report.as_json(results, machine, {}, order, [], {}, {})))
 assert kept['figures'][0]['samples']['xfs'] == [100, 300, 200] and kept['figures'][0]['nvfs_of_xfs'] == 0.75, kept
 drawn = xml.dom.minidom.parseString('\n'.join(picture.draw(results, order, {s: s for s in order}, machine)))
-assert len(drawn.getElementsByTagName('title')) == 6, 'a dot for each side of each row'
+assert len(drawn.getElementsByTagName('title')) == 10, 'a dot for each side of each row'
 END
