@@ -54,7 +54,7 @@ struct subvol {
 	struct node **nodes; /* by number */
 	_Atomic uint64_t count, lookups; /* read by other threads */
 	uint64_t room;
-	unsigned calls;
+	unsigned calls, creates;
 	uint8_t *zeros;
 	struct timespec now;
 	struct throttle throttle;
@@ -110,6 +110,18 @@ static bool waits(struct op *op)
 		reactor_defer(sv->reactor, &op->msg);
 	}
 	return true;
+}
+
+static void take_turn(struct subvol *sv)
+{
+	sv->creates++;
+	while (sv->options.slow_creates && reactor_meter(sv->reactor) && !reactor_turn_is_over(sv->reactor))
+		;
+}
+
+unsigned fake_creates(const struct subvol *sv)
+{
+	return sv->creates;
 }
 
 /* ---- nodes ---- */
@@ -349,6 +361,7 @@ int names_create(struct op *op, uint64_t dir, const char *name, size_t name_len,
 
 	if (waits(op))
 		return META_WAIT;
+	take_turn(op->sv);
 	d = find(op->sv, dir);
 	if (!d || d->attr.nlink == 0)
 		return -ENOENT;

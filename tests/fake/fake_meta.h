@@ -18,6 +18,7 @@ struct fake_options {
 	bool discard;        /* writes are thrown away, reads give zeros */
 	unsigned wait_every; /* each n-th call of a function waits once before it works; 0: none does */
 	unsigned wait_us;    /* so long; 0: until the next iteration */
+	bool slow_creates;   /* each takes its session's whole turn, where sessions of several parties have work */
 };
 
 struct subvol *fake_new(struct reactor *r, const struct fake_options *options);
@@ -25,6 +26,9 @@ void fake_free(struct subvol *sv); /* any thread, when the reactor does not use 
 
 /* What the server has for an inode; false when there is none. */
 bool fake_attr(struct subvol *sv, uint64_t ino, struct inode_attr *out);
+
+/* Names that were created, refused ones included. Reactor thread. */
+unsigned fake_creates(const struct subvol *sv);
 
 /* Lookups that the kernel holds, summed over all inodes but the root. Any thread. */
 uint64_t fake_lookups(const struct subvol *sv);

@@ -499,6 +499,71 @@ START_TEST(busy_neighbour_starves_nobody)
 }
 END_TEST
 
+/* ---- Another party ---- */
+
+/* Always with work, and told what the session did since it was asked last. */
+struct other_party {
+	struct reactor_source source; /* first */
+	unsigned creates, most;
+};
+
+static bool other_poll(struct reactor *r, struct reactor_source *source)
+{
+	struct other_party *o = (struct other_party *)source;
+	const unsigned creates = fake_creates(m.volume.sv);
+
+	(void)r;
+	if (creates - o->creates > o->most)
+		o->most = creates - o->creates;
+	o->creates = creates;
+	return true;
+}
+
+static struct other_party other = { .source = { .poll = other_poll, .party = &other, .fd = -1 } };
+
+static void other_comes(void *arg)
+{
+	(void)arg;
+	ck_assert_int_eq(reactor_source_add(rig_reactor, &other.source), 0);
+}
+
+static void other_goes(void *arg)
+{
+	(void)arg;
+	reactor_source_remove(rig_reactor, &other.source);
+}
+
+#define STORM 16
+
+static void *make_directories(void *arg)
+{
+	for (int i = 0; i < 20; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "s%d-%d", (int)(intptr_t)arg, i);
+		ck_assert_int_eq(mkdir(at(name), 0755), 0);
+	}
+	return NULL;
+}
+
+/* However many requests a session has, it reads none after its turn. */
+START_TEST(a_turn_ends_the_batch)
+{
+	pthread_t thread[STORM];
+
+	begin_mounted(&(struct fake_options){ .slow_creates = true });
+	rig_on_reactor(other_comes, NULL);
+	for (intptr_t i = 0; i < STORM; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, make_directories, (void *)i), 0);
+	for (int i = 0; i < STORM; i++)
+		pthread_join(thread[i], NULL);
+	rig_on_reactor(other_goes, NULL);
+	ck_assert_uint_eq(other.most, 1);
+	ck_assert_uint_eq(fake_creates(m.volume.sv), STORM * 20);
+	unmount();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -507,7 +572,7 @@ int main(void)
 		goes_on_when_buffers_run_out, lists_every_name_once, opens_as_posix_says,
 		attributes_stay_true, pages_survive_close_and_stat,
 		reads_move_the_atime_and_nothing_else, lookups_are_given_back,
-		parallel_direct_opens_work, busy_neighbour_starves_nobody,
+		parallel_direct_opens_work, busy_neighbour_starves_nobody, a_turn_ends_the_batch,
 	};
 	Suite *suite = suite_create("session");
 	TCase *tcase = tcase_create("session");
