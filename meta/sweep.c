@@ -38,6 +38,7 @@ struct sweeper {
 	pthread_cond_t wake;
 	bool kicked;
 	_Atomic bool stopping;
+	_Atomic uint64_t asked, answered; /* calls that may have brought work; those that `left` knows of */
 	_Atomic unsigned left;
 	_Atomic bool look_again; /* at nodes that rest */
 	uint32_t failed; /* the node that failed last: those below it are tried first */
@@ -55,6 +56,28 @@ void sweep_set_cursor(struct sweep *s, enum sweep_family family, uint64_t ino, u
 	s->rec.sweep_family = (uint8_t)family;
 	s->rec.sweep_ino = ino;
 	s->rec.sweep_position = position;
+}
+
+/* ---- nodes above ---- */
+
+static void wake_node(struct sweep *s, uint32_t node, struct node_rec rec)
+{
+	rec.state = NODE_SWEEP;
+	rec.sweep_family = SWEEP_NONE;
+	rec.sweep_ino = rec.sweep_position = 0;
+	sysrec_put_node(s->pool->db, s->batch, s->tree, node, &rec);
+}
+
+/* What nobody below this node sees any more may be what nobody below its parent does. */
+static int wake_parent(struct sweep *s)
+{
+	char name[SUBVOL_NAME_MAX + 1];
+	struct node_rec rec;
+	int r = s->rec.parent ? sysrec_node(s->pool->db, s->tree, s->rec.parent, &rec, name) : -ENOENT;
+
+	if (!r && rec.state == NODE_INTERIOR)
+		wake_node(s, s->rec.parent, rec);
+	return r == -ENOENT ? 0 : r;
 }
 
 /* ---- the end of a node ---- */
@@ -97,16 +120,11 @@ static void delete_node(struct sweep *s, const struct nodes *nodes)
 static int free_parent(struct sweep *s, const struct nodes *nodes, bool child_stays, struct counters_rec *give)
 {
 	struct node_entry *parent = nodes_find(nodes, s->tree, s->rec.parent);
-	struct node_rec rec;
 
 	memset(give, 0, sizeof(*give));
 	if (!parent || (parent->rec.state != NODE_INTERIOR && parent->rec.state != NODE_SWEEP))
 		return 0;
-	rec = parent->rec;
-	rec.state = NODE_SWEEP;
-	rec.sweep_family = SWEEP_NONE;
-	rec.sweep_ino = rec.sweep_position = 0;
-	sysrec_put_node(s->pool->db, s->batch, s->tree, parent->id, &rec);
+	wake_node(s, parent->id, parent->rec);
 	return child_stays || parent->children > 1 ? 0 : sysrec_counters(s->pool->db, s->tree, parent->id, give);
 }
 
@@ -187,14 +205,18 @@ static int collapse(struct sweep *s)
 	return r;
 }
 
-/* Nothing of it can go now: it is looked at again when its children change. */
+/* Nothing of it can go now: it is looked at again when those below it change. */
 static int rest(struct sweep *s)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&s->pool->admin_lock);
+	int r;
 
 	if (s->rec.state == NODE_INTERIOR)
 		return 0;
 	db_batch_clear(s->batch);
+	r = wake_parent(s);
+	if (r)
+		return r;
 	s->rec.state = NODE_INTERIOR;
 	sweep_set_cursor(s, SWEEP_NONE, 0, 0);
 	sysrec_put_node(s->pool->db, s->batch, s->tree, s->node, &s->rec);
@@ -348,29 +370,54 @@ static int sweep_node(struct sweep *s)
 
 /* ---- which node ---- */
 
+static int add_below(struct sweep *s, const struct node_entry *n, int above)
+{
+	struct sweep_below *more = realloc(s->below, (s->below_count + 1) * sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	s->below = more;
+	s->below[s->below_count++] = (struct sweep_below){
+		.id = n->id,
+		.above = above,
+		.nameless = n->children && (n->rec.state == NODE_INTERIOR || n->rec.state == NODE_SWEEP),
+	};
+	return 0;
+}
+
+/* Those below a node come after it, by their ids: once is enough. */
+static int make_below(struct sweep *s, const struct nodes *nodes, const struct node_entry *n)
+{
+	int r = 0;
+
+	for (const struct node_entry *e = n + 1; e < nodes->v + nodes->count && e->tree == n->tree && !r; e++) {
+		const struct sweep_below *above = sweep_find_below(s, e->rec.parent);
+
+		if (e->rec.parent == n->id)
+			r = add_below(s, e, -1);
+		else if (n->children > 1 && above && above->nameless)
+			r = add_below(s, e, (int)(above - s->below));
+		s->child_count += e->rec.parent == n->id;
+	}
+	s->child = s->child_count == 1 ? s->below[0].id : 0;
+	return r;
+}
+
 static int make_lists(struct sweep *s, const struct nodes *nodes, const struct node_entry *n)
 {
+	int r;
 	const struct node_entry *at = n;
-	unsigned i = 0;
 
-	s->children = calloc(n->children + 1, sizeof(*s->children));
-	s->dead = calloc(n->children + 1, sizeof(*s->dead));
-	s->child_values = calloc(n->children + 1, sizeof(*s->child_values));
-	s->child_has = calloc(n->children + 1, sizeof(*s->child_has));
-	if (!s->children || !s->dead || !s->child_values || !s->child_has)
-		return -ENOMEM;
 	if (s->tidy) { /* the same as a sole child of nobody */
-		s->children[0] = s->child = n->id;
+		s->child = n->id;
 		s->child_count = 1;
 		s->node = 0;
 		sweep_set_cursor(s, SWEEP_NONE, 0, 0);
-		return 0;
+		return add_below(s, n, -1);
 	}
-	for (size_t k = 0; k < nodes->count && i < n->children; k++)
-		if (nodes->v[k].tree == n->tree && nodes->v[k].rec.parent == n->id)
-			s->children[i++] = nodes->v[k].id;
-	s->child_count = i;
-	s->child = i == 1 ? s->children[0] : 0;
+	r = make_below(s, nodes, n);
+	if (r)
+		return r;
 	while ((at = nodes_find(nodes, at->tree, at->rec.parent))) {
 		uint32_t *more = realloc(s->ancestors, (s->ancestor_count + 1) * sizeof(*more));
 
@@ -453,71 +500,97 @@ static int sweep_chosen(struct sweeper *sw, const struct nodes *nodes, const str
 	if (s) {
 		free(s->step.bytes);
 		free(s->ancestors);
-		free(s->children);
-		free(s->dead);
-		free(s->child_values);
-		free(s->child_has);
+		free(s->below);
 	}
 	free(s);
 	return r;
 }
 
-/* What their children have in records of their own: where that is as it was, nothing more can go. */
+static bool is_below_resting(const struct nodes *nodes, const struct node_entry *n)
+{
+	do
+		n = nodes_find(nodes, n->tree, n->rec.parent);
+	while (n && n->rec.state != NODE_INTERIOR);
+	return n != NULL;
+}
+
+static uint64_t mix(uint64_t sum, int64_t n)
+{
+	return (sum ^ (uint64_t)n) * UINT64_C(0x9e3779b97f4a7c15);
+}
+
+/* What is counted of the nodes below: who hides something has another count of what it sees, or of what is its own. */
 static int sum_resting(struct pool *pool, const struct nodes *nodes, uint64_t *sum)
 {
 	*sum = 0;
 	for (size_t i = 0; i < nodes->count; i++) {
-		const struct node_entry *n = &nodes->v[i], *parent = nodes_find(nodes, n->tree, n->rec.parent);
+		const struct node_entry *n = &nodes->v[i];
 		struct counters_rec c;
 		int r;
 
-		if (!parent || parent->rec.state != NODE_INTERIOR)
+		if (!is_below_resting(nodes, n))
 			continue;
 		r = sysrec_counters(pool->db, n->tree, n->id, &c);
 		if (r)
 			return r;
-		*sum = *sum * 31 + (uint64_t)(c.born + c.meta_born);
+		*sum = mix(mix(mix(*sum, n->id), c.born), c.meta_born);
+		*sum = mix(mix(mix(mix(*sum, c.inodes_born), c.referenced), c.meta), c.inodes);
 	}
 	return 0;
 }
 
-/* Nodes that rest hold what their children still inherited when they were looked at last; children go on writing. */
+/*
+ * Nodes that rest hold what those below still inherited when they were looked at last; these go on writing. Here, too, what is below goes before
+ * what is above.
+ */
 static int sweep_resting(struct sweeper *sw, const struct nodes *nodes)
 {
 	uint64_t sum;
 	int r;
 
-	if (!atomic_exchange(&sw->look_again, false) && now_ns() - sw->rested_ns < REST_NS)
-		return 0;
 	sw->rested_ns = now_ns();
 	r = sum_resting(sw->pool, nodes, &sum);
 	if (r || sum == sw->rested_sum)
 		return r;
-	atomic_store(&sw->left, 1);
-	for (size_t i = 0; i < nodes->count && !r && !atomic_load(&sw->stopping); i++)
+	for (size_t i = nodes->count; i-- > 0 && !r && !atomic_load(&sw->stopping);)
 		if (nodes->v[i].rec.state == NODE_INTERIOR && nodes->v[i].children > 1)
 			r = sweep_chosen(sw, nodes, &nodes->v[i]);
-	atomic_store(&sw->left, 0);
-	if (!r)
+	if (!r && !atomic_load(&sw->stopping))
 		sw->rested_sum = sum;
 	return r;
 }
 
+static bool is_time_for_resting(struct sweeper *sw)
+{
+	return atomic_exchange(&sw->look_again, false) || now_ns() - sw->rested_ns >= REST_NS;
+}
+
+static void set_left(struct sweeper *sw, unsigned left, uint64_t answered)
+{
+	atomic_store(&sw->left, left);
+	atomic_store(&sw->answered, answered);
+}
+
 static int sweep_next(struct sweeper *sw)
 {
+	const uint64_t asked = atomic_load(&sw->asked);
 	struct nodes nodes = { 0 };
 	const struct node_entry *n;
 	unsigned count = 0;
+	bool resting;
 	int r;
 
 	pthread_mutex_lock(&sw->pool->admin_lock);
 	r = nodes_load(sw->pool->db, &nodes);
 	pthread_mutex_unlock(&sw->pool->admin_lock);
 	n = r ? NULL : choose(&nodes, sw->failed, &count);
+	resting = !r && !n && is_time_for_resting(sw);
 	if (!r)
-		atomic_store(&sw->left, count);
-	if (!r && !n)
+		set_left(sw, resting ? 1 : count, asked);
+	if (resting) {
 		r = sweep_resting(sw, &nodes);
+		set_left(sw, 0, asked);
+	}
 	if (n) {
 		r = sweep_chosen(sw, &nodes, n);
 		if (r && r != -EINTR && r != -EAGAIN)
@@ -586,6 +659,7 @@ int sweeper_start(struct pool *pool, struct sweeper **out)
 	if (!sw)
 		return -ENOMEM;
 	sw->pool = pool;
+	sw->asked = 1; /* what was there before */
 	sw->rested_ns = now_ns();
 	pthread_mutex_init(&sw->lock, NULL);
 	pthread_cond_init(&sw->wake, NULL);
@@ -618,11 +692,9 @@ void sweeper_stop(struct sweeper *sw)
 
 void sweeper_kick(struct sweeper *sw)
 {
-	unsigned none = 0;
-
 	if (!sw)
 		return;
-	atomic_compare_exchange_strong(&sw->left, &none, 1);
+	atomic_fetch_add(&sw->asked, 1);
 	pthread_mutex_lock(&sw->lock);
 	sw->kicked = true;
 	pthread_cond_signal(&sw->wake);
@@ -633,6 +705,7 @@ void sweeper_look_again(struct sweeper *sw)
 {
 	if (!sw || atomic_exchange(&sw->look_again, true))
 		return;
+	atomic_fetch_add(&sw->asked, 1);
 	pthread_mutex_lock(&sw->lock);
 	sw->kicked = true;
 	pthread_cond_signal(&sw->wake);
@@ -641,5 +714,12 @@ void sweeper_look_again(struct sweeper *sw)
 
 unsigned sweeper_left(struct sweeper *sw)
 {
-	return sw ? atomic_load(&sw->left) : 0;
+	uint64_t asked;
+	unsigned left;
+
+	if (!sw)
+		return 0;
+	asked = atomic_load(&sw->asked);
+	left = atomic_load(&sw->answered) < asked;
+	return left ? left : atomic_load(&sw->left);
 }

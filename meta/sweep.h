@@ -20,7 +20,7 @@ void sweeper_kick(struct sweeper *sw);
 /* Room is short: nodes that several clones inherit from may hold some that none of them needs any more. Any thread; NULL is fine. */
 void sweeper_look_again(struct sweeper *sw);
 
-/* Nodes that wait. Any thread; NULL is fine. */
+/* Nodes that wait, at least 1 while it does not know yet what a call above may have brought. Any thread; NULL is fine. */
 unsigned sweeper_left(struct sweeper *sw);
 
 #endif

@@ -43,6 +43,21 @@ static inline const void *sweep_bytes(const struct sweep_step *st, const struct 
 	return st->bytes + v->at;
 }
 
+/*
+ * A node below the one that is swept, with nothing but nodes without names between: what it sees of that one is needed. A node with a name is
+ * needed itself, and says what those below it see.
+ */
+struct sweep_below {
+	uint32_t id;
+	int above;                  /* the index of its parent, or -1: the node that is swept */
+	bool nameless;              /* and has children: nobody but those below it sees what it has */
+	bool dead;                  /* has a whiteout of the inode that was last asked for */
+	bool has;                   /* has a version of the key that is looked at: */
+	struct sweep_value value;
+	bool open;                  /* scratch: some that are below see through it */
+	bool covered;               /* scratch: a node above it hides from it what is above */
+};
+
 /* A node without a name, and where its pass stands. The sweeper's thread only. */
 struct sweep {
 	struct sweeper *sw;
@@ -52,7 +67,8 @@ struct sweep {
 	struct node_rec rec;        /* has the cursor; its name is empty */
 	uint32_t *ancestors;        /* of the node, without it; falling */
 	unsigned ancestor_count;
-	uint32_t *children;         /* rising */
+	struct sweep_below *below;  /* rising: a node comes after those above it; of a sole child nobody but itself */
+	unsigned below_count;
 	unsigned child_count;
 	uint32_t child;             /* the sole one, or 0 */
 	bool tidy;                  /* the node is gone, and the child the first of its tree: whiteouts of the child are of no use */
@@ -64,14 +80,15 @@ struct sweep {
 	uint64_t ino;               /* in `ns`: the inode whose records are being looked at, */
 	bool ino_seen;              /* the node or an ancestor has records of it, */
 	bool ino_hidden;            /* and the sole child has a whiteout of it, of no use when they are gone */
-	uint64_t dead_ino;          /* the inode that was last asked for, and which children see it as gone */
-	bool *dead;
-	struct sweep_value *child_values; /* of the key that is looked at, */
-	bool *child_has;            /* and which children have one */
+	uint64_t dead_ino;          /* the inode that was last asked for */
+	struct db_iter *dead_iter;  /* of one call of sweep_read() */
 	struct sweep_step step;
 };
 
 bool sweep_stopping(const struct sweep *s);
+
+/* NULL when the node is none of those that the sweep asks. */
+struct sweep_below *sweep_find_below(const struct sweep *s, uint32_t node);
 
 /*
  * Read on and decide, up to SWEEP_BATCH records to change: s->step. 1 when the pass is not over, 0 at its end, -errno. admin_lock is held.

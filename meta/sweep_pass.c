@@ -7,7 +7,11 @@
  * whiteout, or a chunk map without runs, hides what ancestors have; where none has a version it is of no use.
  *
  * One child: what it shadows goes, all else becomes the child's. Several: what all of them shadow goes, but for blocks that one of them
- * inherits: these stay counted here, once.
+ * inherits: these stay counted here, once. Here a child without a name that has children of its own shadows what all of these do, and so on down:
+ * nobody sees through it. That stays so whatever the open ones among them do meanwhile. A live node that has a version, or a whiteout, of
+ * something that an ancestor has always keeps one or the other, and the blocks that a version inherits only get fewer; a snapshot or a clone
+ * of it sees at least that; and no node without a name ever gets another child. So nothing has to be asked of their reactors. But a whiteout over
+ * something older stays: who deletes its own version above one leaves no other, and may have found it just before.
  *
  * The whiteout of an inode hides all of that inode's records, chunk maps too. So one that is of no use goes when neither the node nor an ancestor
  * has any of them.
@@ -31,9 +35,7 @@ struct group {
 	size_t len;              /* of the key without node */
 	uint8_t key[KEY_MAX];
 	struct sweep_value own;
-	struct sweep_value *child; /* of each child */
 	bool has_own, ancestor;  /* an ancestor has a version */
-	bool *has_child;
 };
 
 static int keep_value(struct sweep_step *st, const void *value, size_t len, struct sweep_value *out)
@@ -53,12 +55,21 @@ static int keep_value(struct sweep_step *st, const void *value, size_t len, stru
 	return 0;
 }
 
-static int index_of(const uint32_t *nodes, unsigned count, uint32_t node)
+struct sweep_below *sweep_find_below(const struct sweep *s, uint32_t node)
 {
-	for (unsigned i = 0; i < count; i++)
-		if (nodes[i] == node)
-			return (int)i;
-	return -1;
+	unsigned low = 0, high = s->below_count;
+
+	while (low < high) {
+		const unsigned mid = (low + high) / 2;
+
+		if (s->below[mid].id == node)
+			return &s->below[mid];
+		if (s->below[mid].id < node)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return NULL;
 }
 
 static bool is_ancestor(const struct sweep *s, uint32_t node)
@@ -80,7 +91,7 @@ static bool is_ancestor(const struct sweep *s, uint32_t node)
 
 static int add_version(struct sweep *s, struct group *g, uint32_t node, const void *value, size_t len)
 {
-	int i;
+	struct sweep_below *b;
 
 	if (node == s->node) {
 		g->has_own = true;
@@ -90,11 +101,11 @@ static int add_version(struct sweep *s, struct group *g, uint32_t node, const vo
 		g->ancestor |= is_ancestor(s, node);
 		return 0;
 	}
-	i = index_of(s->children, s->child_count, node);
-	if (i < 0)
+	b = sweep_find_below(s, node);
+	if (!b)
 		return 0;
-	g->has_child[i] = true;
-	return keep_value(&s->step, value, len, &g->child[i]);
+	b->has = true;
+	return keep_value(&s->step, value, len, &b->value);
 }
 
 /* The next key with its versions: 1, 0 at the end, -errno. */
@@ -104,7 +115,8 @@ static int next_group(struct sweep *s, struct db_iter *iter, struct group *g)
 	int r;
 
 	g->has_own = g->ancestor = false;
-	memset(g->has_child, 0, s->child_count * sizeof(*g->has_child));
+	for (unsigned i = 0; i < s->below_count; i++)
+		s->below[i].has = false;
 	g->len = 0;
 	for (; db_iter_valid(iter); db_iter_next(iter)) {
 		const uint8_t *key = db_iter_key(iter, &len);
@@ -138,22 +150,46 @@ static bool is_inode_key(const struct group *g)
 	return g->cf == DB_NS && g->len == KEY_NS_PREFIX_LEN && g->key[KEY_NS_PREFIX_LEN - 1] == REC_INODE;
 }
 
-/* Which children have a whiteout of the inode. */
+static struct db_iter *dead_iter(struct sweep *s)
+{
+	uint8_t first[4], end[4];
+
+	put_be32(first, s->tree);
+	put_be32(end, s->tree + 1);
+	if (!s->dead_iter)
+		s->dead_iter = db_iter_new(s->pool->db, DB_NS, first, sizeof(first), end, sizeof(end), 0);
+	return s->dead_iter;
+}
+
+/* Which nodes below have a whiteout of the inode: one seek, and one step for each version of it. */
 static int ask_dead(struct sweep *s, uint64_t ino)
 {
+	struct db_iter *iter = dead_iter(s);
 	uint8_t key[KEY_MAX];
+	const size_t key_len = key_inode(key, s->tree, ino, UINT32_MAX);
 
+	if (!iter)
+		return -ENOMEM;
 	if (s->dead_ino == ino)
 		return 0;
 	s->dead_ino = 0;
-	for (unsigned i = 0; i < s->child_count; i++) {
-		cleanup_db_value struct db_value value = { 0 };
-		const int r = db_get(s->pool->db, DB_NS, key, key_inode(key, s->tree, ino, s->children[i]), 0, &value);
+	for (unsigned i = 0; i < s->below_count; i++)
+		s->below[i].dead = false;
+	for (db_iter_seek(iter, key, key_len); db_iter_valid(iter); db_iter_next(iter)) {
+		size_t len, value_len;
+		const uint8_t *found = db_iter_key(iter, &len);
+		struct sweep_below *b;
+		const void *value;
 
-		if (r && r != -ENOENT)
-			return r;
-		s->dead[i] = !r && is_whiteout(value.data, value.len);
+		if (len != key_len || memcmp(found, key, key_len - NODE_BYTES))
+			break;
+		value = db_iter_value(iter, &value_len);
+		b = sweep_find_below(s, ~get_be32(found + key_len - NODE_BYTES));
+		if (b)
+			b->dead = is_whiteout(value, value_len);
 	}
+	if (db_iter_error(iter))
+		return db_iter_error(iter);
 	s->dead_ino = ino;
 	return 0;
 }
@@ -177,8 +213,8 @@ static struct sweep_item *add_item(struct sweep *s, const struct group *g, enum 
 	put_be32(item->key + g->len, ~s->node);
 	if (g->has_own)
 		item->own = g->own;
-	if (s->child && g->has_child[0])
-		item->child = g->child[0];
+	if (s->child && s->below[0].has)
+		item->child = s->below[0].value;
 	return item;
 }
 
@@ -186,7 +222,8 @@ static struct sweep_item *add_item(struct sweep *s, const struct group *g, enum 
 
 static int decide_one(struct sweep *s, const struct group *g)
 {
-	const bool useless = g->has_child[0] && !g->ancestor && hides_only(s, g, &g->child[0]);
+	const struct sweep_below *child = &s->below[0];
+	const bool useless = child->has && !g->ancestor && hides_only(s, g, &child->value);
 	enum sweep_action action = SWEEP_DROP;
 	int r;
 
@@ -201,7 +238,7 @@ static int decide_one(struct sweep *s, const struct group *g)
 	if (r)
 		return r;
 	/* The whiteout of an inode may be what hides its other records: end_inode() sees to it when it is the child's. */
-	if (!g->has_child[0] && !s->dead[0] && (g->ancestor || is_inode_key(g) || !hides_only(s, g, &g->own)))
+	if (!child->has && !child->dead && (g->ancestor || is_inode_key(g) || !hides_only(s, g, &g->own)))
 		action = SWEEP_MOVE;
 	add_item(s, g, action)->child_goes = useless && !is_inode_key(g);
 	return 0;
@@ -250,7 +287,24 @@ static int end_inode(struct sweep *s)
 
 /* ---- Several ---- */
 
-/* The blocks of the chunk that a child's version inherits. */
+/* Nobody sees what the node has: each way down comes to a version, or a whiteout of the inode, before it comes to a name. */
+static bool is_hidden(struct sweep *s)
+{
+	for (unsigned i = 0; i < s->below_count; i++)
+		s->below[i].open = false;
+	for (unsigned i = s->below_count; i-- > 0;) {
+		const struct sweep_below *b = &s->below[i];
+
+		if (b->has || b->dead || (b->nameless && !b->open))
+			continue;
+		if (b->above < 0)
+			return false;
+		s->below[b->above].open = true;
+	}
+	return true;
+}
+
+/* The blocks of the chunk that a version inherits. */
 static int inherited_by(const struct sweep *s, const struct sweep_value *v, uint64_t *mask)
 {
 	struct blockmap map = { 0 };
@@ -273,7 +327,23 @@ static int ignore(void *arg, const struct extent *extent, int delta)
 	return 0;
 }
 
-/* The node's chunk map without the blocks that no child inherits; an extent that is compressed as a whole or not at all. */
+/* The blocks of the chunk that the next versions below inherit. */
+static int inherited_below(struct sweep *s, uint64_t *mask)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < s->below_count && !r; i++) {
+		struct sweep_below *b = &s->below[i];
+		const struct sweep_below *above = b->above < 0 ? NULL : &s->below[b->above];
+
+		b->covered = above && (above->covered || above->has || above->dead);
+		if (b->has && !b->dead && !b->covered)
+			r = inherited_by(s, &b->value, mask);
+	}
+	return r;
+}
+
+/* The node's chunk map without the blocks that nobody inherits; an extent that is compressed as a whole or not at all. */
 static int trim(struct sweep *s, const struct group *g, uint64_t needed)
 {
 	struct blockmap map = { 0 };
@@ -308,20 +378,19 @@ static int decide_several(struct sweep *s, const struct group *g)
 
 	if (r || !g->has_own)
 		return r;
-	if (!g->ancestor && !is_inode_key(g) && hides_only(s, g, &g->own)) {
-		add_item(s, g, SWEEP_DROP);
+	if (hides_only(s, g, &g->own) && (g->ancestor || !is_inode_key(g))) {
+		if (!g->ancestor)
+			add_item(s, g, SWEEP_DROP);
 		return 0;
 	}
-	for (unsigned i = 0; i < s->child_count; i++)
-		if (!g->has_child[i] && !s->dead[i])
-			return 0;
-	for (unsigned i = 0; g->cf == DB_MAP && i < s->child_count && !r; i++)
-		r = g->has_child[i] && !s->dead[i] ? inherited_by(s, &g->child[i], &needed) : 0;
-	if (!r && g->cf == DB_MAP)
-		return trim(s, g, needed);
-	if (!r)
-		add_item(s, g, SWEEP_DROP);
-	return r;
+	if (!is_hidden(s))
+		return 0;
+	if (g->cf == DB_MAP) {
+		r = inherited_below(s, &needed);
+		return r ? r : trim(s, g, needed);
+	}
+	add_item(s, g, SWEEP_DROP);
+	return 0;
 }
 
 /* ---- A step ---- */
@@ -397,11 +466,11 @@ static int look(struct sweep *s, const struct group *g)
 	return r ? r : 1;
 }
 
-int sweep_read(struct sweep *s)
+static int read_groups(struct sweep *s)
 {
 	const enum db_cf cf = s->rec.sweep_family == SWEEP_NS ? DB_NS : DB_MAP;
 	cleanup_db_iter struct db_iter *iter = open_iter(s, cf);
-	struct group g = { .cf = cf, .child = s->child_values, .has_child = s->child_has };
+	struct group g = { .cf = cf };
 	int r = iter ? 1 : -ENOMEM;
 
 	s->step.count = 0;
@@ -425,5 +494,14 @@ int sweep_read(struct sweep *s)
 	}
 	if (!r && cf == DB_NS)
 		r = next_inode(s, 0);
+	return r;
+}
+
+int sweep_read(struct sweep *s)
+{
+	const int r = read_groups(s);
+
+	db_iter_free(s->dead_iter);
+	s->dead_iter = NULL;
 	return r;
 }

@@ -13,7 +13,9 @@
 
 #include "meta/snapshot.h"
 #include "meta/subvol_internal.h"
+#include "meta/sweep.h"
 #include "meta/tenant.h"
+#include "meta/usage.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -130,9 +132,35 @@ static void compare(const struct model_node *n)
 		compare_file(&n->files[f], f, where);
 }
 
+static int no_usage(void *arg, const struct usage *usage)
+{
+	(void)arg, (void)usage;
+	return 0;
+}
+
+/* Blocks that are held, and seen in some subvolume or snapshot. */
+static uint64_t held(void)
+{
+	struct usage_total total;
+
+	settled();
+	ck_assert_msg(!usage_count(fx.pool, NULL, NULL, no_usage, NULL, &total, why, sizeof(why)), "%s", why);
+	ck_assert_msg(!total.leaving, "%lu blocks are held by nobody", (unsigned long)total.leaving);
+	return total.held;
+}
+
+/* What was written over is given back once the sweep has looked for it. */
+static void look_again(void)
+{
+	close_current();
+	sweeper_look_again(fx.pool->sweeper);
+	settled();
+}
+
 static void compare_all(void)
 {
-	settled();
+	look_again();
+	held();
 	for (unsigned i = 0; i < VOLUMES; i++) {
 		if (!volumes[i].there)
 			continue;
@@ -472,6 +500,151 @@ static void begin(long number)
 	current = -1;
 }
 
+/* ---- Nodes without names, below one another ---- */
+
+#define DEEP 100u /* blocks of the file */
+
+static void write_deep(int v, unsigned from, unsigned blocks)
+{
+	struct inode_attr attr;
+
+	use(v);
+	if (fx_lookup(&fx, ROOT, "f0", &attr))
+		ck_assert_int_eq(fx_create(&fx, ROOT, "f0", S_IFREG | 0600, &attr), 0);
+	volumes[v].files[0] = (struct model_file){ .there = true, .blocks = DEEP, .mode = 0600 };
+	for (unsigned b = 0; b < blocks; b++)
+		fill(buf + b * BLOCK, 1 + pick(1u << 30));
+	ck_assert_int_eq(fx_write(&fx, attr.ino, from * BLOCK, buf, blocks * BLOCK, 0), blocks * BLOCK);
+	close_current();
+}
+
+static void clone_deep(const char *of, int to)
+{
+	const struct clone_options opts = { .thin = true };
+	const struct snapshot_name from = { of, NULL };
+
+	volumes[to].there = true;
+	sprintf(volumes[to].volume, "c%d", to);
+	ck_assert_msg(!snapshot_clone(fx.pool, &from, volumes[to].volume, &opts, why, sizeof(why)), "%s", why);
+}
+
+/* Three nodes without names, each below the one before; c1, c2 and c3 are their other children, v the last one's. */
+static void make_deep(void)
+{
+	begin(7);
+	write_deep(0, 0, DEEP);
+	clone_deep("v", 1);
+	clone_deep("v", 2);
+	clone_deep("v", 3);
+	ck_assert_uint_eq(held(), DEEP);
+}
+
+static void end_deep(void)
+{
+	look_again();
+	held();
+	delete_all();
+	fixture_end(&fx);
+}
+
+/* What nobody sees goes when the sweep looks again; what one still inherits stays, to the block. */
+START_TEST(deep_nodes_keep_what_is_inherited)
+{
+	make_deep();
+	for (int v = 0; v < 3; v++)
+		write_deep(v, 0, DEEP);
+	look_again();
+	ck_assert_uint_eq(held(), 4 * DEEP); /* c3 sees all of it */
+	write_deep(3, 10, 30);
+	look_again();
+	ck_assert_uint_eq(held(), 3 * DEEP + 30 + (DEEP - 30));
+	write_deep(3, 0, 10);
+	write_deep(3, 40, 60);
+	look_again();
+	ck_assert_uint_eq(held(), 4 * DEEP);
+	end_deep();
+}
+END_TEST
+
+/* A node that is deleted was the last that saw through the one above it: that is known further up at once. */
+START_TEST(deep_nodes_hear_of_deletions)
+{
+	make_deep();
+	for (int v = 0; v < 3; v++)
+		write_deep(v, 0, DEEP);
+	look_again();
+	ck_assert_uint_eq(held(), 4 * DEEP);
+	ck_assert_int_eq(subvol_delete(fx.pool, volumes[3].volume, why, sizeof(why)), 0);
+	volumes[3].there = false;
+	ck_assert_uint_eq(held(), 3 * DEEP);
+	end_deep();
+}
+END_TEST
+
+/* Who removed the file hides it as well as who wrote over it. */
+START_TEST(deep_nodes_follow_removals)
+{
+	make_deep();
+	for (int v = 0; v < 4; v++) {
+		if (v % 2) {
+			write_deep(v, 0, DEEP);
+			continue;
+		}
+		use(v);
+		ck_assert_int_eq(fx_unlink(&fx, ROOT, "f0"), 0);
+		volumes[v].files[0].there = false;
+		close_current();
+	}
+	look_again();
+	ck_assert_uint_eq(held(), 2 * DEEP);
+	end_deep();
+}
+END_TEST
+
+static void wait_without_reactor(void)
+{
+	for (unsigned i = 0; i < 10000 && subvol_sweeps_left(fx.pool); i++)
+		usleep(1000);
+	ck_assert_uint_eq(subvol_sweeps_left(fx.pool), 0);
+}
+
+/*
+ * A name that a snapshot has, that a node without a name hides, and that both children of that have again. One of them takes it away, which is not
+ * in RocksDB yet while the sweep looks.
+ */
+START_TEST(whiteout_stays_for_who_relies_on_it)
+{
+	const struct snapshot_name s = { "v", "s" };
+	struct inode_attr attr;
+
+	begin(7);
+	write_deep(0, 0, 1);
+	ck_assert_int_eq(snapshot_create(fx.pool, &s, 1, why, sizeof(why)), 0);
+	use(0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f0"), 0);
+	close_current();
+	clone_deep("v", 1);
+	for (int v = 0; v < 2; v++)
+		write_deep(v, 0, 1);
+	settled();
+	use(0);
+	ck_assert_int_eq(fx_setattr(&fx, ROOT, ATTR_MODE, &(struct inode_attr){ .mode = 0700 }, &attr), 0);
+	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
+	ck_assert_int_eq(fx_rename(&fx, ROOT, "f0", ROOT, "else", 0), 0);
+	sweeper_look_again(fx.pool->sweeper);
+	wait_without_reactor();
+	ck_assert_int_eq(fx_fsync(&fx, ROOT), 0);
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, "f0", &attr), -ENOENT);
+	close_current();
+	use(0);
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, "f0", &attr), -ENOENT);
+	ck_assert_int_eq(fx_lookup(&fx, ROOT, "else", &attr), 0);
+	close_current();
+	ck_assert_int_eq(snapshot_delete(fx.pool, &s, why, sizeof(why)), 0);
+	end_deep();
+}
+END_TEST
+
 START_TEST(trees_in_any_order)
 {
 	const char *rounds = getenv("NVFS_TEST_ROUNDS"), *first = getenv("NVFS_TEST_SEED");
@@ -503,6 +676,10 @@ int main(void)
 	SRunner *runner;
 
 	tcase_set_timeout(tcase, 300);
+	tcase_add_test(tcase, deep_nodes_keep_what_is_inherited);
+	tcase_add_test(tcase, deep_nodes_hear_of_deletions);
+	tcase_add_test(tcase, deep_nodes_follow_removals);
+	tcase_add_test(tcase, whiteout_stays_for_who_relies_on_it);
 	tcase_add_loop_test(tcase, trees_in_any_order, 0, 4);
 	suite_add_tcase(suite, tcase);
 	runner = srunner_create(suite);

@@ -13,7 +13,9 @@
 #include "meta/data_internal.h"
 #include "meta/mkfs.h"
 #include "meta/orphan.h"
+#include "meta/sweep.h"
 #include "meta/tenant.h"
+#include "meta/usage.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/tree_model.h"
 #include "tests/unit/unit.h"
@@ -384,11 +386,30 @@ static void is_now(struct tree_sums *e)
 	};
 }
 
+static int no_usage(void *arg, const struct usage *usage)
+{
+	(void)arg, (void)usage;
+	return 0;
+}
+
+/* All that was written over is in RocksDB, and the sweep has looked for it: no block is held that no subvolume and no snapshot has. */
+static void release(void)
+{
+	struct usage_total total;
+
+	tree_sync();
+	sweeper_look_again(tree_pool->sweeper);
+	tree_settle();
+	tree_before_administration();
+	ck_assert_msg(!usage_count(tree_pool, NULL, NULL, no_usage, NULL, &total, why, sizeof(why)), "%s", why);
+	ck_assert_msg(tree_opts.packs || !total.leaving, "seed %ld: %lu blocks are held by nobody", tree_opts.seed, total.leaving);
+}
+
 static void compare_sums(void)
 {
 	struct tree_sums want, is, records;
 
-	tree_sync();
+	release();
 	tree_expect(&want, NULL);
 	is_now(&is);
 	ck_assert_int_eq(is.reserved, want.reserved);
@@ -396,8 +417,9 @@ static void compare_sums(void)
 	ck_assert_msg(is.blocks == records.blocks && is.inodes == records.inodes && is.loose == records.loose,
 		      "seed %ld: memory has %ld blocks, %ld inodes, loose %ld, and records %ld, %ld, %ld", tree_opts.seed, is.blocks, is.inodes,
 		      is.loose, records.blocks, records.inodes, records.loose);
-	if (tree_is_exact())
-		ck_assert_msg(is.blocks == want.blocks && is.inodes == want.inodes && is.loose == want.loose,
+	/* What is loose depends on which node it is of: of what only a reserved volume sees, an older node may still have a part. */
+	if (!tree_opts.packs)
+		ck_assert_msg(is.blocks == want.blocks && is.inodes == want.inodes && (is.loose == want.loose || !tree_is_exact()),
 			      "seed %ld: charged are %ld blocks, %ld inodes, loose %ld, and not %ld, %ld, %ld", tree_opts.seed, is.blocks,
 			      is.inodes, is.loose, want.blocks, want.inodes, want.loose);
 	else

@@ -4,8 +4,8 @@
  * makes random steps in the pool and in memory, and says beforehand what will be refused.
  *
  * Whose a block is: each change gives it a new identity. Nodes that were one share identities, so what the tenant is charged for is the number
- * of different ones. That holds exactly as long as no node without a name stays between two children: such a node may keep what nobody sees
- * any more. Nor does it for what is compressed, where more than what was written becomes own.
+ * of different ones. While a node without a name stays between two children it may be more, until the sweep has looked again at what these wrote
+ * over. It may always be more for what is compressed, where more than what was written becomes own.
  */
 #ifndef NVFS_TESTS_UNIT_TREE_MODEL_H
 #define NVFS_TESTS_UNIT_TREE_MODEL_H
@@ -125,7 +125,7 @@ void tree_expect(struct tree_sums *sums, const struct tree_node *of);
 void tree_by_records(struct tree_sums *sums); /* but for what is reserved */
 void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes);
 
-/* Whether the number of identities is what is charged. Nothing is being swept. */
+/* Whether the number of identities is what is charged, even before the sweep looks again. Nothing is being swept. */
 bool tree_is_exact(void);
 
 void tree_change_file(struct tree_node *v);

@@ -154,7 +154,6 @@ bool tree_is_own(const struct tree_node *v, uint32_t id)
 	return true;
 }
 
-/* Whether the number of identities is what is charged. Nothing is being swept. */
 bool tree_is_exact(void)
 {
 	struct nodes nodes = { 0 };
