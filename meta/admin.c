@@ -2,8 +2,7 @@
 /*
  * What administration has in common: refusals, names, and room in the pool.
  *
- * What the pool has promised: claims of reserved subvolumes, blocks in use by what has no claim, and the headroom. A new
- * claim is added first and looked at afterwards, as pool_take_loose() does with loose blocks.
+ * What the pool has promised: claims of reserved subvolumes, blocks in use by what has no claim, and the headroom.
  */
 #include "config.h"
 
@@ -81,24 +80,23 @@ static int refuse_room(int64_t blocks, const struct refusal *ref)
 /* Claim blocks; what is given back, or a pool that is not full, is never refused. */
 int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
 {
-	const int64_t capacity = (int64_t)pool_capacity(pool);
-	const int64_t reserved = (int64_t)atomic_fetch_add(&pool->reserved_blocks, (uint64_t)blocks) + blocks;
-	const int64_t loose = atomic_load(&pool->loose_blocks);
+	int64_t capacity, reserved, loose, room;
 	char want[ADMIN_SIZE_TEXT], left[ADMIN_SIZE_TEXT], all[ADMIN_SIZE_TEXT], head[ADMIN_SIZE_TEXT], res[ADMIN_SIZE_TEXT], used[ADMIN_SIZE_TEXT];
-	int64_t room;
 
-	if (blocks <= 0 || reserved + loose <= capacity)
+	if (pool_claim(pool, blocks))
 		return 0;
-	atomic_fetch_sub(&pool->reserved_blocks, (uint64_t)blocks);
 	if (tenant_is_scoped())
 		return refuse_room(blocks, ref);
-	room = capacity - loose - (reserved - blocks);
+	capacity = (int64_t)pool_capacity(pool);
+	reserved = (int64_t)atomic_load(&pool->reserved_blocks);
+	loose = atomic_load(&pool->loose_blocks);
+	room = capacity - loose - reserved;
 	admin_size((uint64_t)(room > 0 ? room : 0), left);
 	return admin_refuse(ref, -ENOSPC,
 		      "%s more cannot be reserved: of the pool's %s, %s are reserved, %s are used by thin or deleted "
 		      "subvolumes and %s stay free for writing; %s or a thin subvolume would work",
 		      admin_size((uint64_t)blocks, want), admin_size(pool->data_blocks, all),
-		      admin_size((uint64_t)(reserved - blocks), res), admin_size((uint64_t)(loose > 0 ? loose : 0), used),
+		      admin_size((uint64_t)reserved, res), admin_size((uint64_t)(loose > 0 ? loose : 0), used),
 		      admin_size(pool->rec.headroom_blocks, head), left);
 }
 

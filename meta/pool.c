@@ -114,14 +114,35 @@ uint64_t pool_capacity(const struct pool *pool)
 
 bool pool_take_loose(struct pool *pool, int64_t blocks)
 {
-	/* Taken first and looked at afterwards, as claims are (subvol_admin.c): of two that do not both fit, one sees the other. */
-	const int64_t now = atomic_fetch_add(&pool->loose_blocks, blocks) + blocks;
+	if (!counter_take(&pool->promised_blocks, blocks, (int64_t)pool_capacity(pool))) {
+		sweeper_look_again(pool->sweeper);
+		return false;
+	}
+	atomic_fetch_add_explicit(&pool->loose_blocks, blocks, memory_order_relaxed);
+	return true;
+}
 
-	if (blocks <= 0 || now + (int64_t)atomic_load(&pool->reserved_blocks) <= (int64_t)pool_capacity(pool))
+bool pool_has_loose(struct pool *pool, int64_t blocks)
+{
+	if (blocks <= 0 || atomic_load(&pool->promised_blocks) + blocks <= (int64_t)pool_capacity(pool))
 		return true;
-	atomic_fetch_sub(&pool->loose_blocks, blocks);
 	sweeper_look_again(pool->sweeper);
 	return false;
+}
+
+bool pool_claim(struct pool *pool, int64_t blocks)
+{
+	if (!counter_take(&pool->promised_blocks, blocks, (int64_t)pool_capacity(pool)))
+		return false;
+	atomic_fetch_add(&pool->reserved_blocks, (uint64_t)blocks);
+	return true;
+}
+
+void pool_count_promised(struct pool *pool, int64_t loose, int64_t claimed)
+{
+	atomic_fetch_add(&pool->promised_blocks, loose + claimed);
+	atomic_fetch_add(&pool->loose_blocks, loose);
+	atomic_fetch_add(&pool->reserved_blocks, (uint64_t)claimed);
 }
 
 static unsigned count_subvols(struct pool *pool)
@@ -418,12 +439,12 @@ static int add_subvol(void *arg, const struct sys_key *key, const void *value, s
 		return 0;
 	atomic_fetch_add(&pool->subvol_count, 1);
 	if (rec.flags & SUBVOL_RESERVED) {
-		atomic_fetch_add(&pool->reserved_blocks, rec.size_blocks);
+		pool_count_promised(pool, 0, (int64_t)rec.size_blocks);
 		return 0;
 	}
 	r = sysrec_counters(pool->db, rec.tree, rec.node, &counters);
 	if (!r)
-		atomic_fetch_add(&pool->loose_blocks, counters.born + counters.meta_born);
+		pool_count_promised(pool, counters.born + counters.meta_born, 0);
 	return r;
 }
 
@@ -441,7 +462,7 @@ static int add_held(void *arg, const struct sys_key *key, const void *value, siz
 		return 0;
 	r = sysrec_counters(pool->db, key->id, key->node, &counters);
 	if (!r)
-		atomic_fetch_add(&pool->loose_blocks, counters.born);
+		pool_count_promised(pool, counters.born, 0);
 	return r;
 }
 

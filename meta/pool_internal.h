@@ -64,6 +64,7 @@ struct pool {
 	struct shared **shared;         /* of each reactor; made when it gets its first subvolume */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
 	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */
+	_Atomic int64_t promised_blocks; /* both together, in one sum: what may not pass the pool's capacity */
 	uint64_t data_blocks;           /* constant: of the data zones */
 	uint64_t headroom_blocks;       /* constant: of rec, which others than administration do not read */
 	_Atomic uint64_t cached_inodes; /* of all open subvolumes */
@@ -86,7 +87,17 @@ int pool_write_rec(struct pool *pool, const struct pool_rec *rec, struct db_batc
 /* Data space that claims and loose blocks may use together. */
 uint64_t pool_capacity(const struct pool *pool);
 
-/* Take loose blocks (negative: give back, which never fails). False: there is no room beside the claims. Any thread. */
+/*
+ * Take loose blocks, or claim some (negative: give back, which never fails). False, and nothing is taken: there is no room. Of two at once, one
+ * that fits is never refused for one that does not. Any thread.
+ */
 bool pool_take_loose(struct pool *pool, int64_t blocks);
+bool pool_claim(struct pool *pool, int64_t blocks);
+
+/* Whether so many more would fit now, beside the claims. Any thread. */
+bool pool_has_loose(struct pool *pool, int64_t blocks);
+
+/* What both are is so much more, or less, whatever the room is: in one step. Any thread. */
+void pool_count_promised(struct pool *pool, int64_t loose, int64_t claimed);
 
 #endif

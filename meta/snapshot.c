@@ -191,7 +191,7 @@ static void thaw_all(struct switching *s, unsigned count)
 static int take_loose(struct pool *pool, int64_t blocks)
 {
 	if (blocks <= 0) {
-		atomic_fetch_add(&pool->loose_blocks, blocks);
+		pool_count_promised(pool, blocks, 0);
 		return 0;
 	}
 	if (pool_take_loose(pool, blocks) || (admin_put_given_back(pool) && pool_take_loose(pool, blocks)))
@@ -312,7 +312,7 @@ static void switching_end(struct pool *pool, struct switching *s, unsigned count
 {
 	thaw_all(s, count);
 	for (unsigned i = 0; i < count; i++) {
-		atomic_fetch_sub(&pool->loose_blocks, s[i].loose);
+		pool_count_promised(pool, -s[i].loose, 0);
 		free(s[i].ancestors);
 	}
 	free(s);
@@ -563,7 +563,7 @@ int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char 
 		return r;
 	r = write_rollback(pool, &f, &s, &counters);
 	if (r) {
-		atomic_fetch_sub(&pool->loose_blocks, loose);
+		pool_count_promised(pool, -loose, 0);
 		return admin_failed(&ref, r);
 	}
 	tenant_force(tenant_find(pool, f.rec.tenant), -(was.born + was.meta_born), -was.inodes_born);

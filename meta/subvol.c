@@ -68,14 +68,11 @@ static bool over(int64_t used, int64_t more, uint64_t limit)
 /* From the tenant and the pool. */
 static int charge_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
-	const int r = blocks || inodes ? tenant_charge(sv->tenant, blocks, inodes) : 0;
+	const bool loose = !(sv->rec.flags & SUBVOL_RESERVED);
+	const int r = blocks || inodes ? tenant_charge_for(sv->tenant, blocks, inodes, loose) : 0;
 
 	if (r)
 		return r;
-	if (blocks && !(sv->rec.flags & SUBVOL_RESERVED) && !pool_take_loose(sv->pool, blocks)) {
-		tenant_charge(sv->tenant, -blocks, -inodes);
-		return -ENOSPC;
-	}
 	sv->own_blocks += blocks;
 	sv->own_inodes += inodes;
 	return 0;
@@ -101,7 +98,7 @@ void subvol_charge_own(struct subvol *sv, int64_t blocks, int64_t inodes)
 {
 	tenant_force(sv->tenant, blocks, inodes);
 	if (!(sv->rec.flags & SUBVOL_RESERVED))
-		atomic_fetch_add(&sv->pool->loose_blocks, blocks);
+		pool_count_promised(sv->pool, blocks, 0);
 	sv->own_blocks += blocks;
 	sv->own_inodes += inodes;
 }

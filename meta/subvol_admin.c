@@ -212,11 +212,10 @@ int subvol_delete(struct pool *pool, const char *name, char *why, size_t why_len
 	if (r)
 		return admin_failed(&ref, r);
 	/* What it holds counts as loose until it is swept; its claim is free for others then, and now for what it never used. */
-	atomic_fetch_add(&pool->loose_blocks, f.counters.born);
 	if (f.rec.flags & SUBVOL_RESERVED)
-		admin_claim(pool, -(int64_t)f.rec.size_blocks, &ref);
+		pool_count_promised(pool, f.counters.born, -(int64_t)f.rec.size_blocks);
 	else
-		atomic_fetch_sub(&pool->loose_blocks, f.counters.born + f.counters.meta_born);
+		pool_count_promised(pool, -f.counters.meta_born, 0);
 	tenant_charge(tenant_find(pool, f.rec.tenant), -(f.counters.born + f.counters.meta_born), -f.counters.inodes_born);
 	tenant_count_subvolumes(tenant_find(pool, f.rec.tenant), -1, -(int64_t)f.rec.size_blocks);
 	atomic_fetch_sub(&pool->subvol_count, 1);

@@ -395,18 +395,17 @@ static void count_applied(struct sweep *s, const struct sums *sums, const struct
 {
 	const int64_t moved = sums->child.born + sums->child.meta_born, gone = sums->node.born + sums->node.meta_born;
 	struct pool_tenant *tenant = tenant_find(s->pool, s->rec.tenant);
+	int64_t loose = sums->node.born;
 	struct subvol_rec rec;
 	char name[SUBVOL_NAME_MAX + 1];
 
 	if (tenant)
 		tenant_force(tenant, gone + moved, sums->node.inodes_born + sums->child.inodes_born);
-	atomic_fetch_add(&s->pool->loose_blocks, sums->node.born);
-	if (!s->child)
-		return;
-	if (child->state != NODE_LIVE)
-		atomic_fetch_add(&s->pool->loose_blocks, sums->child.born);
-	else if (!sysrec_subvol(s->pool->db, child->subvol, &rec, name) && !(rec.flags & SUBVOL_RESERVED))
-		atomic_fetch_add(&s->pool->loose_blocks, moved);
+	if (s->child && child->state != NODE_LIVE)
+		loose += sums->child.born;
+	else if (s->child && !sysrec_subvol(s->pool->db, child->subvol, &rec, name) && !(rec.flags & SUBVOL_RESERVED))
+		loose += moved;
+	pool_count_promised(s->pool, loose, 0);
 }
 
 /* ---- On the sweeper's thread ---- */

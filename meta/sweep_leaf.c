@@ -121,7 +121,7 @@ static int write_maps(struct sweep *s, struct map_batch *mb)
 	for (unsigned i = 0; i < mb->count; i++)
 		release_runs(s, &mb->recs[i]);
 	commit_put_space(s->pool, take_ptr(mb->ops));
-	atomic_fetch_add(&s->pool->loose_blocks, mb->delta.born);
+	pool_count_promised(s->pool, mb->delta.born, 0);
 	return 0;
 }
 

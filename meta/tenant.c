@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -138,17 +139,86 @@ static bool take_blocks(struct pool_tenant *t, int64_t n, bool force)
 	return true;
 }
 
-int tenant_charge(struct pool_tenant *t, int64_t blocks, int64_t inodes)
+/* Blocks and inodes of the tenant, and with `loose` those blocks of the pool. */
+struct need {
+	int64_t blocks, inodes;
+	bool loose;
+};
+
+static bool fits(const _Atomic int64_t *counter, int64_t n, const _Atomic uint64_t *limit)
 {
-	if (!t)
-		return 0;
+	const int64_t most = limit_of(limit);
+
+	return n <= 0 || most < 0 || atomic_load(counter) + n <= most;
+}
+
+/* What surely does not fit takes nothing, not even for a moment. */
+static int check_fits(struct pool_tenant *t, const struct need *n)
+{
+	if (!fits(&t->used_blocks, n->blocks, &t->limits.used_blocks) || !fits(&t->used_inodes, n->inodes, &t->limits.inodes))
+		return -EDQUOT;
+	return !n->loose || pool_has_loose(t->pool, n->blocks) ? 0 : -ENOSPC;
+}
+
+/* All of it or, with *undone set when some was taken meanwhile, nothing. What is given back is given back at the end, when nothing fails any more. */
+static int take_all(struct pool_tenant *t, const struct need *n, bool *undone)
+{
+	const int64_t blocks = n->blocks > 0 ? n->blocks : 0, inodes = n->inodes > 0 ? n->inodes : 0;
+
 	if (blocks && !take_blocks(t, blocks, false))
 		return -EDQUOT;
-	if (!inodes || counter_take(&t->used_inodes, inodes, limit_of(&t->limits.inodes)))
-		return 0;
-	if (blocks)
-		take_blocks(t, -blocks, true);
-	return -EDQUOT;
+	if (inodes && !counter_take(&t->used_inodes, inodes, limit_of(&t->limits.inodes))) {
+		*undone = blocks;
+		tenant_force(t, -blocks, 0);
+		return -EDQUOT;
+	}
+	if (blocks && n->loose && !pool_take_loose(t->pool, blocks)) {
+		*undone = true;
+		tenant_force(t, -blocks, -inodes);
+		return -ENOSPC;
+	}
+	tenant_force(t, n->blocks - blocks, n->inodes - inodes);
+	if (n->loose && n->blocks < 0)
+		pool_take_loose(t->pool, n->blocks);
+	return 0;
+}
+
+/*
+ * Several sums are taken one after the other. So a charge that finds one of them full may only see what another charge is about to give back,
+ * because a further sum is full for that one: then it tries again. Who must be refused anyway takes nothing first, so that such a moment is rare.
+ */
+static int charge(struct pool_tenant *t, const struct need *n)
+{
+	const bool several = (n->blocks > 0) + (n->inodes > 0) + (n->loose && n->blocks > 0) > 1;
+
+	for (;;) {
+		const uint32_t before = atomic_load(&t->undone);
+		bool undone = false;
+		int r = check_fits(t, n);
+
+		if (!r) {
+			if (several)
+				atomic_fetch_add(&t->trying, 1);
+			r = take_all(t, n, &undone);
+			if (undone)
+				atomic_fetch_add(&t->undone, 1);
+			if (several)
+				atomic_fetch_sub(&t->trying, 1);
+		}
+		if (!r || (!atomic_load(&t->trying) && atomic_load(&t->undone) == before + undone))
+			return r;
+		sched_yield();
+	}
+}
+
+int tenant_charge_for(struct pool_tenant *t, int64_t blocks, int64_t inodes, bool loose)
+{
+	return charge(t, &(struct need){ blocks, inodes, loose });
+}
+
+int tenant_charge(struct pool_tenant *t, int64_t blocks, int64_t inodes)
+{
+	return t ? tenant_charge_for(t, blocks, inodes, false) : 0;
 }
 
 void tenant_force(struct pool_tenant *t, int64_t blocks, int64_t inodes)

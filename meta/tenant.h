@@ -34,6 +34,8 @@ struct pool_tenant {
 	_Atomic uint64_t soft_blocks;         /* as limits */
 	_Atomic uint32_t grace_s;
 	_Atomic int64_t used_blocks, used_inodes;
+	_Atomic uint32_t trying;              /* charges that took a part of what they need and may have to give it back */
+	_Atomic uint32_t undone;              /* those that did; counts round */
 	_Atomic uint64_t dirty_blocks;        /* slots that its subvolumes hold; room.c */
 	_Atomic uint32_t dirty_subvols;       /* those that hold any */
 	_Atomic int64_t soft_since_ns;        /* when use passed the soft limit; 0: it is not above */
@@ -70,7 +72,10 @@ struct pool_tenant *tenant_find_name(struct pool *pool, const char *name);
  */
 int tenant_charge(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
 
-/* The same whatever the limits are. */
+/* That, and with `loose` the blocks from the pool, too, beside its claims: 0, or -EDQUOT or -ENOSPC and nothing taken. */
+int tenant_charge_for(struct pool_tenant *tenant, int64_t blocks, int64_t inodes, bool loose);
+
+/* The same as tenant_charge() whatever the limits are. */
 void tenant_force(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
 
 /* Take n, which may be negative, of a counter that may not pass limit (< 0: none). Any thread. */
