@@ -201,6 +201,8 @@ struct file {
 	struct cut *cuts;
 	bool has_cuts, cuts_known;
 	unsigned zeroing;        /* fallocate() is at turning hidden blocks into promised ones: they are not given back */
+	struct op *keeper;       /* an fallocate() that will charge so much, */
+	uint64_t kept, kept_own; /* which is taken already, and for nobody else */
 
 	uint64_t since;          /* sequence of the oldest change that no cycle took; 0: none */
 	struct cycle *cycle;
@@ -271,6 +273,14 @@ int file_charge_now(struct file *f, uint64_t blocks, uint64_t own); /* does not 
 void file_charge_taken(struct file *f, uint64_t blocks, uint64_t own);
 void file_uncharge(struct file *f, uint64_t blocks, uint64_t own);
 void file_release(struct file *f);
+
+/*
+ * Take what the op is going to charge in several handlers: from then on its charges come out of that, and nobody else's do, until
+ * file_ahead_end(), which gives back the rest. A freeze waits for that, so an op that keeps something does not wait for an open gate. One op at a
+ * time: f->keeper. As file_charge().
+ */
+int file_take_ahead(struct op *op, struct file *f, uint64_t blocks, uint64_t own);
+void file_ahead_end(struct file *f);
 
 /* Before inline data of another node is changed: the charge for a copy of it. 0, META_WAIT, -ENOSPC, -EDQUOT. */
 int inline_take(struct op *op, struct file *f);
@@ -594,6 +604,7 @@ struct data {
 	struct file *lists[FILE_FAILED + 1];
 	unsigned running;
 	unsigned directs; /* direct writes that are not applied yet, of all files */
+	unsigned keepers; /* files with one */
 	uint64_t flush_until;
 	struct op_queue sync_waiters;
 	struct op_queue room_waiters;

@@ -259,7 +259,7 @@ void file_dropped(struct inode *inode)
 	each_chunk(f, drop->from, drop->limit, dropped_chunk, NULL);
 	drop->from = drop->limit;
 	f->charged -= drop->blocks + f->put_inline;
-	f->taken = f->charged;
+	f->taken = f->charged + f->kept;
 	f->mapped -= drop->blocks;
 	f->put_mapped = f->mapped;
 	f->put_inline = false;

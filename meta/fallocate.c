@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * fallocate(2). What is punched or zeroed is cleared in one handler. Space is promised in steps of STEP_CHUNKS: each leaves a file that
- * is right as it is. A refusal for space is given before the first step where the whole range could not fit.
+ * is right as it is.
+ *
+ * What is refused changes nothing: before anything is cleared or promised, all that the range lacks is counted, in steps too, and taken for
+ * the op (file_take_ahead()). Whoever changes the range meanwhile can only be a write, and then less is needed.
  */
 #include "config.h"
 
@@ -14,6 +17,7 @@
 /* In op->steps. */
 #define STEP_CLEARED 1u
 #define STEP_ZEROING 2u /* by a cut */
+#define STEP_CHANGED 4u /* something of the file is not as it was */
 
 /* The step that begins at `from`: its end in bytes. */
 static uint64_t step_end(uint64_t from, uint64_t to)
@@ -24,6 +28,24 @@ static uint64_t step_end(uint64_t from, uint64_t to)
 }
 
 /* ---- Promising space ---- */
+
+/* What a hidden chunk gives back is for what comes in its place. */
+static int unhide(struct file *f, struct chunk *c)
+{
+	const uint64_t blocks = mask_count(c->map.mapped), own = mask_count(chunk_map_own(c));
+	int r;
+
+	if (!c->hidden)
+		return 0;
+	f->kept += blocks;
+	f->kept_own += own;
+	r = chunk_unhide(c);
+	if (r) {
+		f->kept -= blocks;
+		f->kept_own -= own;
+	}
+	return r;
+}
 
 /* The blocks of the range that are to be charged; their chunks are ready to be changed. */
 static int allocate_inputs(struct op *op, struct file *f, uint64_t first, uint64_t end, uint64_t *fresh)
@@ -39,12 +61,11 @@ static int allocate_inputs(struct op *op, struct file *f, uint64_t first, uint64
 	}
 	s = span_blocks(first, end);
 	*fresh = 0;
-	/* From here on without a wait until it is charged: what a hidden chunk gives back is for those in its place. */
 	while (span_next(&s)) {
 		uint64_t lacks;
 
 		c = chunk_peek(f, s.chunk);
-		r = chunk_unhide(c);
+		r = unhide(f, c);
 		if (r)
 			return r;
 		lacks = span_mask(&s) & ~chunk_charged(c);
@@ -98,8 +119,10 @@ static int spill(struct op *op, struct file *f, uint64_t from, uint64_t to)
 	return r;
 }
 
-/* An early answer where the range cannot fit. */
-static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
+/* ---- Taking all that is needed ---- */
+
+/* An early answer where the range cannot fit, however much of it there is: without a look at any chunk. */
+static int keep_check(struct op *op, const struct file *f, uint64_t blocks)
 {
 	const int64_t least = blocks > f->taken ? (int64_t)(blocks - f->taken) : 0;
 	const struct charge charge = { .blocks = least, .own_blocks = least };
@@ -108,6 +131,60 @@ static int allocate_check(struct op *op, const struct file *f, uint64_t blocks)
 
 	if (!r && least)
 		subvol_charge(op->sv, &back);
+	return r;
+}
+
+/* One step of the count: what will be charged, and (zero) what others have, too, and becomes the file's own. */
+static int keep_count(struct op *op, struct file *f, bool zero, uint64_t first, uint64_t end)
+{
+	struct span s = span_blocks(first, end);
+	struct chunk *c;
+
+	while (span_next(&s)) {
+		int r = chunk_get(op, f, s.chunk, &c);
+
+		if (r)
+			return r;
+	}
+	s = span_blocks(first, end);
+	while (span_next(&s)) {
+		c = chunk_peek(f, s.chunk);
+		op->blocks += mask_count(span_mask(&s) & ~chunk_charged(c));
+		op->own_blocks += mask_count(span_mask(&s) & ~(zero ? chunk_charged_own(c) : chunk_charged(c)));
+	}
+	return 0;
+}
+
+static void count_again(struct op *op)
+{
+	op->blocks = op->own_blocks = op->moment = 0;
+}
+
+/* Inline data of another node becomes an own block, where the range has not counted that. */
+static bool inline_besides(const struct file *f, bool zero, uint64_t from)
+{
+	return f->is_inline && !f->inline_taken && !file_put_own(f) && !(zero && from < NVFS_BLOCK_SIZE);
+}
+
+static int keep(struct op *op, struct file *f, bool zero, uint64_t from, uint64_t end)
+{
+	const uint64_t at = op->moment ? op->moment : from, to = step_end(at, end);
+	int r = 0;
+
+	if (f->keeper)
+		return op_wait(op, &f->data->sync_waiters);
+	if (!op->moment)
+		r = keep_check(op, f, block_up(end) - block_down(from));
+	if (!r)
+		r = keep_count(op, f, zero, block_down(at), block_up(to));
+	if (r)
+		return r;
+	if (to < end) {
+		op->moment = to;
+		return op_again(op, 0);
+	}
+	r = file_take_ahead(op, f, op->blocks, op->own_blocks + inline_besides(f, zero, from));
+	count_again(op); /* it may have waited for what was counted to change */
 	return r;
 }
 
@@ -123,7 +200,7 @@ static int clear(struct op *op, struct file *f, int mode, uint64_t from, uint64_
 		r = range_clear(op, f, from, to, zero);
 	if (r < 0)
 		return r;
-	op->steps |= STEP_CLEARED;
+	op->steps |= STEP_CLEARED | STEP_CHANGED;
 	if (zero && r == RANGE_CUT) {
 		op->steps |= STEP_ZEROING;
 		f->zeroing++;
@@ -132,14 +209,18 @@ static int clear(struct op *op, struct file *f, int mode, uint64_t from, uint64_
 	return 0;
 }
 
-/* The op ends: the reaper may have what is left of the cut. */
-static void zeroing_end(struct op *op, struct file *f)
+/* The op ends: the reaper may have what is left of the cut, and others what was not needed. */
+static void steps_end(struct op *op)
 {
-	if (!(op->steps & STEP_ZEROING))
-		return;
-	op->steps &= ~STEP_ZEROING;
-	f->zeroing--;
-	cutter_wake(f->data);
+	struct file *f = op->keeps;
+
+	if (op->steps & STEP_ZEROING) {
+		f->zeroing--;
+		cutter_wake(f->data);
+	}
+	if (f)
+		file_ahead_end(f);
+	op->steps = 0;
 }
 
 static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint64_t to)
@@ -150,6 +231,7 @@ static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint6
 		r = allocate_step(op, f, block_down(from), block_up(to));
 	if (r)
 		return r;
+	op->steps |= STEP_CHANGED;
 	if (!(mode & FALLOC_FL_KEEP_SIZE) && f->size < to)
 		f->size = to;
 	file_touch(f);
@@ -159,7 +241,7 @@ static int promise(struct op *op, struct file *f, int mode, uint64_t from, uint6
 	return 0;
 }
 
-static int check_arguments(struct op *op, int mode, uint64_t offset, uint64_t len)
+static int check_arguments(int mode, uint64_t offset, uint64_t len)
 {
 	int kind = mode & ~FALLOC_FL_KEEP_SIZE;
 
@@ -167,39 +249,65 @@ static int check_arguments(struct op *op, int mode, uint64_t offset, uint64_t le
 		return -EOPNOTSUPP;
 	if (!len)
 		return -EINVAL;
-	if (offset > FILE_BYTES_MAX || len > FILE_BYTES_MAX - offset)
-		return -EFBIG;
-	return op->stage == STAGE_START || op->sv->gated ? data_writable(op) : 0;
+	return offset > FILE_BYTES_MAX || len > FILE_BYTES_MAX - offset ? -EFBIG : 0;
 }
 
-int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+/* Behind a closed gate what was begun is brought to its end; else nothing is kept from those who wait for that. */
+static int may_go_on(struct op *op)
 {
-	uint64_t end = offset + len, from, to;
-	struct file *f;
-	int r = check_arguments(op, mode, offset, len);
+	if (op->steps & STEP_CHANGED)
+		return 0;
+	if (op->sv->gated) {
+		steps_end(op);
+		count_again(op);
+		op->stage = STAGE_START;
+	}
+	return data_writable(op);
+}
 
-	if (!r)
-		r = file_get(op, ino, &f);
-	if (!r)
-		r = file_exclusive(op, f);
-	if (!r && op->stage == STAGE_START)
+static int punch(struct op *op, struct file *f, int mode, uint64_t from, uint64_t end)
+{
+	int r = inline_take(op, f);
+
+	return r ? r : clear(op, f, mode, from, end);
+}
+
+static int allocate(struct op *op, struct file *f, int mode, uint64_t offset, uint64_t end)
+{
+	const bool zero = mode & FALLOC_FL_ZERO_RANGE;
+	uint64_t from, to;
+	int r = op->keeps ? 0 : keep(op, f, zero, offset, end);
+
+	if (!r && !(op->steps & STEP_CHANGED))
 		r = inline_take(op, f);
-	if (!r && op->stage == STAGE_START && !op->steps && !(mode & FALLOC_FL_PUNCH_HOLE))
-		r = allocate_check(op, f, block_up(end) - block_down(offset));
-	if (!r && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) && !(op->steps & STEP_CLEARED))
+	if (!r && zero && !(op->steps & STEP_CLEARED))
 		r = clear(op, f, mode, offset, end);
-	if (r || mode & FALLOC_FL_PUNCH_HOLE)
+	if (r)
 		return r;
 	from = op->stage == STAGE_STEPS ? op->moment : offset;
 	to = step_end(from, end);
 	r = promise(op, f, mode, from, to);
-	if (r == META_WAIT)
+	if (r || to == end)
 		return r;
-	if (r || to == end) {
-		zeroing_end(op, f);
-		return r;
-	}
 	op->stage = STAGE_STEPS;
 	op->moment = to;
 	return op_again(op, 0);
+}
+
+int data_fallocate(struct op *op, uint64_t ino, int mode, uint64_t offset, uint64_t len)
+{
+	struct file *f;
+	int r = check_arguments(mode, offset, len);
+
+	if (!r)
+		r = may_go_on(op);
+	if (!r)
+		r = file_get(op, ino, &f);
+	if (!r)
+		r = file_exclusive(op, f);
+	if (!r)
+		r = mode & FALLOC_FL_PUNCH_HOLE ? punch(op, f, mode, offset, offset + len) : allocate(op, f, mode, offset, offset + len);
+	if (r != META_WAIT)
+		steps_end(op);
+	return r;
 }

@@ -190,7 +190,8 @@ static void held_changed(struct file *f, uint64_t by)
 /* What the file lacks when so many more are charged. */
 static struct charge to_take(const struct file *f, uint64_t blocks, uint64_t own)
 {
-	const int64_t more = (int64_t)(f->charged + blocks - f->taken), own_more = f->own + (int64_t)own - f->own_taken;
+	const int64_t more = (int64_t)(f->charged + f->kept + blocks - f->taken);
+	const int64_t own_more = f->own + (int64_t)(f->kept_own + own) - f->own_taken;
 
 	return (struct charge){ .blocks = more > 0 ? more : 0, .own_blocks = own_more > 0 ? own_more : 0 };
 }
@@ -204,14 +205,52 @@ static void charged(struct file *f, uint64_t blocks, uint64_t own, const struct 
 	held_changed(f, (uint64_t)taken->blocks - blocks);
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
+{
+	const uint64_t kept = f->keeper == op ? least(blocks, f->kept) : 0, kept_own = f->keeper == op ? least(own, f->kept_own) : 0;
+	const struct charge more = to_take(f, blocks - kept, own - kept_own);
+	int r = more.blocks || more.own_blocks ? subvol_charge_op(op, &more) : 0;
+
+	if (r)
+		return r;
+	f->kept -= kept;
+	f->kept_own -= kept_own;
+	charged(f, blocks, own, &more);
+	return 0;
+}
+
+int file_take_ahead(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
 	const struct charge more = to_take(f, blocks, own);
 	int r = more.blocks || more.own_blocks ? subvol_charge_op(op, &more) : 0;
 
-	if (!r)
-		charged(f, blocks, own, &more);
-	return r;
+	assert(!f->keeper);
+	if (r)
+		return r;
+	charged(f, 0, 0, &more);
+	f->kept = blocks;
+	f->kept_own = own;
+	f->keeper = op;
+	op->keeps = f;
+	f->data->keepers++;
+	inode_pin(f->inode);
+	return 0;
+}
+
+void file_ahead_end(struct file *f)
+{
+	f->kept = f->kept_own = 0;
+	f->keeper->keeps = NULL;
+	f->keeper = NULL;
+	f->data->keepers--;
+	file_release(f);
+	op_wake_all(&f->data->sync_waiters);
+	inode_unpin(f->inode);
 }
 
 int file_charge_now(struct file *f, uint64_t blocks, uint64_t own)
@@ -246,9 +285,9 @@ void file_uncharge(struct file *f, uint64_t blocks, uint64_t own)
 
 void file_release(struct file *f)
 {
-	const uint64_t put = f->put_mapped + f->put_inline, need = f->charged > put ? f->charged : put;
+	const uint64_t put = f->put_mapped + f->put_inline, charged = f->charged + f->kept, need = charged > put ? charged : put;
 	const uint64_t more = f->taken - need;
-	const int64_t own_need = f->own > 0 ? f->own : 0, own_more = f->own_taken - own_need;
+	const int64_t own = f->own + (int64_t)f->kept_own, own_need = own > 0 ? own : 0, own_more = f->own_taken - own_need;
 	const struct charge back = { .blocks = -(int64_t)more, .own_blocks = -own_more };
 
 	assert(f->taken >= need && own_more >= 0);

@@ -179,7 +179,7 @@ int data_freeze(struct op *op)
 		op->stage = STAGE_PUT;
 		retry_failed(d);
 	}
-	if (d->directs || d->lists[FILE_DIRTY] || d->lists[FILE_RUNNING]) {
+	if (d->directs || d->keepers || d->lists[FILE_DIRTY] || d->lists[FILE_RUNNING]) {
 		writeback_flush(d, pool_sequence(op->sv->pool));
 		return op_wait(op, &d->sync_waiters);
 	}
@@ -190,7 +190,7 @@ bool data_frozen(const struct subvol *sv)
 {
 	const struct data *d = sv->data;
 
-	return !d->directs && !d->running && !d->lists[FILE_DIRTY] && !d->lists[FILE_FAILED] && !put_busy(d);
+	return !d->directs && !d->keepers && !d->running && !d->lists[FILE_DIRTY] && !d->lists[FILE_FAILED] && !put_busy(d);
 }
 
 int data_fsync(struct op *op, uint64_t ino, bool datasync)

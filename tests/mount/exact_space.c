@@ -78,6 +78,39 @@ static void fallocate_by_steps(struct t *t)
 	LEFT(0);
 }
 
+/* What is refused of a range, however much of it there is already, leaves the file as it was. */
+static void refused_ranges_change_nothing(struct t *t)
+{
+	const uint64_t data = room() / 4, first = 5 * BLOCK + 100, one_too_many = (room() + 1) * BLOCK - first;
+	static const int modes[] = { FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_KEEP_SIZE, 0 };
+	uint8_t *buf = exact_buffer(data * BLOCK), zeros[BLOCK] = { 0 }, block[BLOCK];
+	int fd = exact_file(t, "f", 0);
+	struct stat before, after;
+
+	exact_pattern(buf, data * BLOCK, 1, 0);
+	RET(data * BLOCK, pwrite(fd, buf, data * BLOCK, 0));
+	OK(fsync(fd));
+	OK(fstat(fd, &before));
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		ERR(exact.full, fallocate(fd, modes[i], (off_t)first, (off_t)one_too_many));
+		LEFT(room() - data);
+		OK(fstat(fd, &after));
+		RET(before.st_size, after.st_size);
+		RET(before.st_blocks, after.st_blocks);
+		TRUE(before.st_mtim.tv_sec == after.st_mtim.tv_sec && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
+		TRUE(exact_reads(fd, 0, data * BLOCK, 1));
+	}
+	OK(fallocate(fd, FALLOC_FL_ZERO_RANGE, (off_t)first, (off_t)(one_too_many - BLOCK)));
+	LEFT(0);
+	RET(room(), exact_blocks(fd));
+	RET(room() * BLOCK, ops_size("f"));
+	TRUE(exact_reads(fd, 0, 5 * BLOCK, 1));
+	for (uint64_t at = 6; at < room(); at++) {
+		RET(BLOCK, pread(fd, block, BLOCK, (off_t)(at * BLOCK)));
+		TRUE(!memcmp(block, zeros, BLOCK));
+	}
+}
+
 /* What was promised to a file is its own, whoever fills the rest. */
 static void promised_can_be_written(struct t *t)
 {
@@ -399,6 +432,7 @@ static void sums_agree(struct t *t)
 const struct op_case exact_space[] = {
 	{ "fallocate_to_the_last_block", fallocate_to_the_last_block, 0 },
 	{ "fallocate_by_steps", fallocate_by_steps, 0 },
+	{ "refused_ranges_change_nothing", refused_ranges_change_nothing, 0 },
 	{ "promised_can_be_written", promised_can_be_written, 0 },
 	{ "growing_is_free", growing_is_free, 0 },
 	{ "copies_of_ranges_are_charged", copies_of_ranges_are_charged, 0 },
