@@ -64,6 +64,16 @@ static bool loose(int64_t sign)
 	return pool_take_loose(fx.pool, sign * WANT);
 }
 
+static bool too_much_loose(int64_t sign)
+{
+	return pool_take_loose(fx.pool, sign * (LEFT + 1));
+}
+
+static bool too_much_claimed(int64_t sign)
+{
+	return pool_claim(fx.pool, sign * (LEFT + 1));
+}
+
 static bool claim(int64_t sign)
 {
 	return pool_claim(fx.pool, sign * WANT);
@@ -105,6 +115,9 @@ static const struct contest {
 	{ "thin", { thin, thin }, one },
 	{ "thin, used", { thin, used }, one },
 	{ "thin, loose", { thin, loose }, one },
+	{ "loose, one that never fits", { loose, too_much_loose }, the_first },
+	{ "claim, one that never fits", { claim, too_much_claimed }, the_first },
+	{ "loose, a claim that never fits", { loose, too_much_claimed }, the_first },
 	{ "used, one that never fits", { used, too_many_inodes }, the_first },
 	{ "used, both, inodes", { used, both, inodes }, second_or_others },
 };
@@ -119,12 +132,21 @@ static void meet(unsigned turn)
 			sched_yield();
 }
 
+/* Some are a little earlier than others, by another time in each round. */
+static void tarry(unsigned *seed)
+{
+	for (volatile unsigned i = (unsigned)rand_r(seed) % 200; i; i--)
+		;
+}
+
 static void *run(void *arg)
 {
 	struct charger *c = arg;
+	unsigned seed = (unsigned)(c - chargers);
 
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		meet(3 * round + 1);
+		tarry(&seed);
 		c->has = c->charge(1);
 		c->had += c->has;
 		meet(3 * round + 2);
@@ -176,10 +198,46 @@ START_TEST(what_fits_is_not_refused)
 }
 END_TEST
 
+static _Atomic bool answered;
+
+static void *charge_once(void *arg)
+{
+	struct charger *c = arg;
+
+	c->has = used(1);
+	atomic_store(&answered, true);
+	return NULL;
+}
+
+/* Another charge has all that is left, and finds no inode for it. */
+START_TEST(what_comes_back_is_waited_for)
+{
+	const int64_t others = leave_some();
+
+	atomic_store(&answered, false);
+	chargers[0].has = false;
+	atomic_fetch_add(&tenant->trying, 1);
+	atomic_fetch_add(&tenant->used_blocks, LEFT);
+	ck_assert_int_eq(pthread_create(&chargers[0].thread, NULL, charge_once, &chargers[0]), 0);
+	for (unsigned i = 0; i < 10000 && !atomic_load(&answered); i++)
+		sched_yield();
+	ck_assert(!atomic_load(&answered));
+	atomic_fetch_sub(&tenant->used_blocks, LEFT);
+	atomic_fetch_add(&tenant->undone, 1);
+	atomic_fetch_sub(&tenant->trying, 1);
+	pthread_join(chargers[0].thread, NULL);
+	ck_assert(chargers[0].has);
+	ck_assert(used(-1));
+	pool_count_promised(fx.pool, -others, 0);
+	fixture_end(&fx);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("charge");
 
 	unit_add(suite, "charge", what_fits_is_not_refused, sizeof(contests) / sizeof(*contests));
+	unit_add(suite, "comes_back", what_comes_back_is_waited_for, 1);
 	return unit_run_suite(suite);
 }
