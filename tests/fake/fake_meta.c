@@ -54,7 +54,9 @@ struct subvol {
 	struct node **nodes; /* by number */
 	_Atomic uint64_t count, lookups; /* read by other threads */
 	uint64_t room;
-	unsigned calls, creates;
+	unsigned calls;
+	uint64_t iteration;  /* of the last create */
+	unsigned creates, most_creates; /* in it, and in any one */
 	uint8_t *zeros;
 	struct timespec now;
 	struct throttle throttle;
@@ -114,14 +116,21 @@ static bool waits(struct op *op)
 
 static void take_turn(struct subvol *sv)
 {
-	sv->creates++;
+	struct reactor_stats stats;
+
+	reactor_stats(sv->reactor, &stats);
+	if (stats.iterations != sv->iteration)
+		sv->creates = 0;
+	sv->iteration = stats.iterations;
+	if (++sv->creates > sv->most_creates)
+		sv->most_creates = sv->creates;
 	while (sv->options.slow_creates && reactor_meter(sv->reactor) && !reactor_turn_is_over(sv->reactor))
 		;
 }
 
-unsigned fake_creates(const struct subvol *sv)
+unsigned fake_most_creates(const struct subvol *sv)
 {
-	return sv->creates;
+	return sv->most_creates;
 }
 
 /* ---- nodes ---- */

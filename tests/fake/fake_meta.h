@@ -27,8 +27,8 @@ void fake_free(struct subvol *sv); /* any thread, when the reactor does not use 
 /* What the server has for an inode; false when there is none. */
 bool fake_attr(struct subvol *sv, uint64_t ino, struct inode_attr *out);
 
-/* Names that were created, refused ones included. Reactor thread. */
-unsigned fake_creates(const struct subvol *sv);
+/* The most names that were created in one iteration of the reactor, refused ones included. When nothing is under way. */
+unsigned fake_most_creates(const struct subvol *sv);
 
 /* Lookups that the kernel holds, summed over all inodes but the root. Any thread. */
 uint64_t fake_lookups(const struct subvol *sv);
