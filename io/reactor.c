@@ -64,6 +64,7 @@ static struct reactor_msg mailbox_asleep;
 #define MAILBOX_ASLEEP (&mailbox_asleep)
 
 static _Thread_local struct reactor *current_reactor;
+static _Atomic unsigned awake; /* of those in reactor_run() */
 
 uint64_t monotonic_now_ns(void)
 {
@@ -394,7 +395,33 @@ static bool reactor_has_news(struct reactor *r, uint64_t now_ns)
 	return ring_wants_entry(r) || reactor_has_work(r, now_ns);
 }
 
-/* Look around until something comes (true), or until the budget is spent. Who else wants the processor meanwhile has it. */
+static void spin_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+unsigned reactors_awake(void)
+{
+	return atomic_load_explicit(&awake, memory_order_relaxed);
+}
+
+/*
+ * Where other reactors work, too, they and those that they work for may want this processor. Where none does, a yield only costs: it gives
+ * away a part of the thread's next turn.
+ */
+static void spin_wait(void)
+{
+	if (reactors_awake() > 1)
+		sched_yield();
+	else
+		spin_pause();
+}
+
+/* Look around until something comes (true), or until the budget is spent. */
 static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t until_ns)
 {
 	uint64_t now = idle_since_ns;
@@ -408,7 +435,7 @@ static bool reactor_spin(struct reactor *r, uint64_t idle_since_ns, uint64_t unt
 			spin_hit(&r->spin, now - idle_since_ns);
 			return true;
 		}
-		sched_yield();
+		spin_wait();
 		now = monotonic_now_ns();
 	}
 	if (now != idle_since_ns) {
@@ -461,7 +488,11 @@ static int reactor_sleep(struct reactor *r, uint64_t limit_ns)
 		return reactor_submit(r); /* no room in the ring for what has to wake us */
 	if (!atomic_compare_exchange_strong(&r->mailbox, &expected, MAILBOX_ASLEEP))
 		return 0;
+	if (r->running)
+		atomic_fetch_sub_explicit(&awake, 1, memory_order_relaxed);
 	rc = ring_sleep(r, until_ns);
+	if (r->running)
+		atomic_fetch_add_explicit(&awake, 1, memory_order_relaxed);
 	expected = MAILBOX_ASLEEP;
 	atomic_compare_exchange_strong(&r->mailbox, &expected, NULL);
 	return rc;
@@ -535,8 +566,12 @@ int reactor_run(struct reactor *r)
 
 	ASSERT_ON_REACTOR(r);
 	current_reactor = r;
+	r->running = true;
+	atomic_fetch_add_explicit(&awake, 1, memory_order_relaxed);
 	while (rc >= 0 && !r->stopping)
 		rc = reactor_iterate(r, REACTOR_NEVER_NS);
+	atomic_fetch_sub_explicit(&awake, 1, memory_order_relaxed);
+	r->running = false;
 	r->stopping = false;
 	if (!r->ios)
 		reactor_forget_files(r);

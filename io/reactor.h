@@ -74,6 +74,9 @@ int reactor_start_thread(struct reactor *r, const char *name);
 /* Wait for that thread to end (reactor_stop() ends it). What reactor_run() returned. */
 int reactor_join(struct reactor *r);
 
+/* How many are inside reactor_run() and not asleep, with work or looking for some. Any thread. */
+unsigned reactors_awake(void);
+
 /* The reactor whose iteration this thread is in, or NULL. */
 struct reactor *reactor_current(void);
 

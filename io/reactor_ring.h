@@ -72,6 +72,7 @@ struct reactor {
 	unsigned inflight_limit; /* size of the completion queue */
 	unsigned armed_polls;    /* of inflight: they may be any number, and leave device requests their room */
 	bool iterating;
+	bool running;            /* inside reactor_run() */
 	bool stopping;
 	bool firing;             /* inside the timer phase */
 	bool wake_armed;

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -684,6 +685,63 @@ START_TEST(reactors_have_short_turns)
 }
 END_TEST
 
+struct stay_awake {
+	struct reactor_msg msg;
+	sem_t begun, end;
+};
+
+static void stay_awake(struct reactor *r, struct reactor_msg *msg)
+{
+	struct stay_awake *s = (struct stay_awake *)msg;
+
+	(void)r;
+	sem_post(&s->begun);
+	while (sem_wait(&s->end))
+		;
+}
+
+static void wait_for_awake(unsigned n)
+{
+	while (reactors_awake() != n)
+		usleep(1000);
+}
+
+START_TEST(those_awake_are_counted)
+{
+	struct stay_awake s[2];
+	struct reactor *r[2];
+
+	ck_assert_uint_eq(reactors_awake(), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		s[i] = (struct stay_awake){ .msg.fn = stay_awake };
+		sem_init(&s[i].begun, 0, 0);
+		sem_init(&s[i].end, 0, 0);
+		r[i] = new_reactor();
+		ck_assert_int_eq(reactor_start_thread(r[i], "awake"), 0);
+		sem_post(&s[i].end);
+		reactor_post(r[i], &s[i].msg);
+		while (sem_wait(&s[i].begun))
+			;
+	}
+	wait_for_awake(0); /* both run, and sleep */
+	for (unsigned i = 0; i < 2; i++) {
+		reactor_post(r[i], &s[i].msg);
+		while (sem_wait(&s[i].begun))
+			;
+		ck_assert_uint_eq(reactors_awake(), i + 1);
+	}
+	sem_post(&s[0].end);
+	wait_for_awake(1);
+	sem_post(&s[1].end);
+	for (unsigned i = 0; i < 2; i++) {
+		reactor_stop(r[i]);
+		ck_assert_int_eq(reactor_join(r[i]), 0);
+		reactor_destroy(r[i]);
+	}
+	ck_assert_uint_eq(reactors_awake(), 0);
+}
+END_TEST
+
 static uint64_t cpu_ns(void)
 {
 	struct timespec ts;
@@ -848,6 +906,6 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, reactors_have_short_turns, idle_reactor_uses_no_cpu,
+			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, reactors_have_short_turns, those_awake_are_counted, idle_reactor_uses_no_cpu,
 			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }
