@@ -138,12 +138,15 @@ static void drop_size(struct file_drop *drop)
 		.size = f->size,
 		.mtime = { .sec = f->mtime.tv_sec, .nsec = (uint32_t)f->mtime.tv_nsec },
 		.ctime = { .sec = f->ctime.tv_sec, .nsec = (uint32_t)f->ctime.tv_nsec },
-		.blocks = f->mapped - drop->blocks,
 		.absorbed = f->absorbed,
 	};
 
 	if (!f->put_rec)
 		return;
+	/* Where an earlier life dropped a record, the sweep may have put that of a deleted snapshot: nothing counts it. */
+	if (drop->blocks > f->mapped)
+		drop->blocks = f->mapped;
+	rec.blocks = f->mapped - drop->blocks;
 	if (drop->last) {
 		drop_cuts(drop);
 		if (file_put_own(f))

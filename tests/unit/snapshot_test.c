@@ -551,13 +551,63 @@ START_TEST(whiteouts_hide_something)
 }
 END_TEST
 
+/* Whether the reaper has written its first step of the inode. */
+static bool is_reaping(uint64_t ino)
+{
+	cleanup_db_value struct db_value value = { 0 };
+	struct orphan_rec rec;
+	uint8_t key[KEY_MAX];
+	const size_t len = key_orphan(key, fx.sv->tree, ino, fx.sv->node);
+
+	return !db_get(fx.pool->db, DB_NS, key, len, 0, &value) && !orphan_rec_decode(value.data, value.len, &rec) &&
+	       rec.state == ORPHAN_REAPING;
+}
+
+static void write_sparse(uint64_t ino, unsigned chunks)
+{
+	for (unsigned i = 0; i < chunks; i++)
+		ck_assert_int_eq(fx_write(&fx, ino, i * (uint64_t)CHUNK_BYTES, data, BLOCK, 0), BLOCK);
+}
+
+/*
+ * The power goes when a large file that was removed is half reaped. Then its snapshot is deleted: the sweep gives the subvolume what
+ * the reaper had taken off already.
+ */
+START_TEST(half_reaped_gets_records_back)
+{
+	const uint64_t ino = make("f", 0, 0);
+	struct device *after;
+
+	write_sparse(ino, 2200);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	write_sparse(ino, 2200);
+	ck_assert_int_eq(fx_fsync(&fx, ino), 0);
+	ck_assert_int_eq(fx_unlink(&fx, ROOT, "f"), 0);
+	while (!is_reaping(ino))
+		reactor_run_once(fx.reactor, 1000000);
+	ck_assert_int_eq(pool_commit_wait(fx.pool), 0);
+	ck_assert_int_eq(sim_snapshot_cut(fx.dev, 1, &after), 0);
+	fixture_close(&fx);
+	device_detach(fx.reactor, fx.dev);
+	device_close(fx.dev);
+	fx.dev = after;
+	ck_assert_int_eq(pool_open(&fx.dev, 1, &fx.options, &fx.pool), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
+	settled();
+	fx_use(&fx, "sv");
+	fixture_settle(&fx, 5000);
+	ck_assert_uint_eq(used(), 0);
+	ck_assert_int_eq(tenant_use(), 0);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
 		a_closed_subvolume, an_open_subvolume, removed_before_it_is_copied, removed_stays_removed, removed_later, flags_go_before_it_moves,
 		charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
-		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing,
+		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing, half_reaped_gets_records_back,
 	};
 	Suite *suite = suite_create("snapshot");
 	TCase *tcase = tcase_create("snapshot");
