@@ -437,6 +437,16 @@ int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsign
 
 /* ---- delete ---- */
 
+/* Somebody entered it below .snapshots after whoever deletes it closed its views. */
+static bool is_viewed(const struct pool *pool, const struct node_entry *n)
+{
+	const struct subvol *sv = pool->open_head;
+
+	while (sv && !(sv->view && sv->tree == n->tree && sv->node == n->id))
+		sv = sv->open_next;
+	return sv;
+}
+
 int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
@@ -453,6 +463,8 @@ int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *w
 		return r;
 	if (subvol_find_open(pool, s.path))
 		return admin_refuse(&ref, -EBUSY, "snapshot %s is mounted: unmount it first", s.path);
+	if (is_viewed(pool, s.node))
+		return admin_refuse(&ref, -EBUSY, "snapshot %s is being entered below .snapshots: try again", s.path);
 	r = batch ? sysrec_counters(pool->db, s.node->tree, s.node->id, &counters) : -ENOMEM;
 	if (r)
 		return admin_failed(&ref, r);

@@ -26,7 +26,7 @@ struct snapshot_name {
  */
 int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned count, char *why, size_t why_len);
 
-/* -ENOENT; -EBUSY while it is mounted. What it alone holds comes back in the background. */
+/* -ENOENT; -EBUSY while it is mounted or has a view. What it alone holds comes back in the background. */
 int snapshot_delete(struct pool *pool, const struct snapshot_name *name, char *why, size_t why_len);
 
 /*
@@ -46,8 +46,8 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 
 /*
  * Open a snapshot of an open subvolume for use beside it, on its reactor, read-only: a *view*. *number: the snapshot's, unique among those of its
- * subvolume that there are. It keeps nobody from deleting the snapshot: whoever deletes it closes its views first, since what is
- * deleted is not there to be read. Closed by subvol_close(), before its subvolume is. -ENOENT, -ENOMEM, -EIO. Not on a reactor thread.
+ * subvolume that there are. Whoever deletes the snapshot closes its views first: while there is one, its records are there to be read.
+ * Closed by subvol_close(), before its subvolume is. -ENOENT, -ENOMEM, -EIO. Not on a reactor thread.
  */
 int snapshot_open_view(struct subvol *of, const char *snapshot, uint16_t *number, struct subvol **out);
 

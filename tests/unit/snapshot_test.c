@@ -601,6 +601,26 @@ START_TEST(half_reaped_gets_records_back)
 }
 END_TEST
 
+/* What is read below .snapshots is not taken apart, whoever came first: its views go, then the snapshot. */
+START_TEST(a_view_keeps_its_snapshot)
+{
+	struct subvol *view;
+	uint16_t number;
+
+	make("f", 4 * BLOCK, 1);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "other"), 0);
+	ck_assert_int_eq(snapshot_open_view(fx.sv, "s", &number, &view), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "other"), 0);
+	settled();
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(fx.why, "try again"));
+	ck_assert_int_eq(subvol_close(view), 0);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "s"), 0);
+	settled();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -608,6 +628,7 @@ int main(void)
 		charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
 		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing, half_reaped_gets_records_back,
+		a_view_keeps_its_snapshot,
 	};
 	Suite *suite = suite_create("snapshot");
 	TCase *tcase = tcase_create("snapshot");
