@@ -7,7 +7,7 @@
  *	metafs, RocksDB opened as a mount would (-n: read-only, the logs are replayed into memory)
  *	tables          each block of RocksDB's tables against its checksum
  *	sys             nodes, subvolumes, tenants, their indexes
- *	ns, map         each record by itself: form, node, place; holders and counters are counted
+ *	ns, map         each record by itself: form, node, place; holders and counters are counted; where a node's inodes begin
  *	views           what each node sees: inodes, entries, links, sizes, against each other
  *	space, counters what was counted against what is stored
  *	data            with --data: every block against its checksum
@@ -376,6 +376,8 @@ static int check_round(struct check *c)
 		err = check_ns_records(c);
 	if (!err)
 		err = check_map_records(c);
+	if (!err)
+		check_first_inodes(c);
 	for (size_t i = 0; !err && i < c->nodes.n; i++)
 		if (c->nodes.v[i].state == NODE_LIVE || c->nodes.v[i].state == NODE_SNAPSHOT)
 			err = check_one_view(c, &c->nodes.v[i]);

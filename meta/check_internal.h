@@ -15,8 +15,9 @@ struct check_node {
 	uint32_t tree, id, parent, subvol, tenant;
 	uint8_t state;
 	bool named; /* a subvolume's live node */
-	bool untidy; /* it became the first of its tree: what hides nothing is still to go */
+	bool untidy; /* what hides nothing is still to go: it became the first of its tree, or goes itself */
 	uint64_t first_ino;
+	uint64_t last_ino; /* the highest that it has a record of */
 	struct counters_rec stored, counted;
 	int64_t referenced_left; /* referenced, if of inodes being reaped only what they still map counts */
 };
@@ -183,6 +184,8 @@ void check_tables_report(struct check *c, bool renew_first);
 
 /* Load `sys` and check it. */
 int check_sys(struct check *c);
+/* After all records of `ns` and `map` were met: where each node's own numbers begin. */
+void check_first_inodes(struct check *c);
 /* After everything was counted: counters, limits, claims. */
 void check_counters(struct check *c);
 

@@ -176,6 +176,8 @@ static int map_record(void *arg, const void *key, size_t key_len, const void *va
 		c->incomplete = true;
 		return 0;
 	}
+	if (k.ino > n->last_ino)
+		n->last_ino = k.ino;
 	if (!check_sequence_given(c, rec.seq))
 		check_found(c, false, "%s: inode %" PRIu64 " chunk %" PRIu64 ": its sequence 0x%" PRIx64 " was never given",
 			    check_node_name(c, k.tree, k.node), k.ino, k.chunk, rec.seq);

@@ -114,6 +114,8 @@ static int check_ns_record(void *arg, const void *key, size_t key_len, const voi
 			    k.tree, k.ino, k.node);
 		return 0;
 	}
+	if (k.ino > n->last_ino)
+		n->last_ino = k.ino;
 	t = check_tree_find(c, k.tree);
 	if (t && k.ino >= t->next_ino)
 		check_found(c, false, "%s: inode %" PRIu64 " is not below the tree's next number",

@@ -72,7 +72,7 @@ static int load_node(struct check *c, const struct sys_key *key, const void *val
 	n->tenant = rec.tenant;
 	n->state = rec.state;
 	n->first_ino = rec.first_ino;
-	n->untidy = rec.state != NODE_SWEEP && !rec.parent && rec.sweep_family != SWEEP_NONE;
+	n->untidy = !rec.parent && (rec.state == NODE_SWEEP || rec.sweep_family != SWEEP_NONE);
 	return 0;
 }
 
@@ -295,6 +295,41 @@ int check_sys(struct check *c)
 			put_name(c, REC_TENANT_NAME, t->name, t->id);
 	}
 	return 0;
+}
+
+/* ---- where the numbers of a node begin ---- */
+
+/* From the tree's next number on no ancestor has anything; a number that is too high only has ancestors asked in vain. */
+static void fix_first_ino(struct check *c, struct check_node *n, uint64_t first_ino)
+{
+	uint8_t key[KEY_MAX], bytes[NODE_REC_MAX];
+	const size_t key_len = key_node(key, n->tree, n->id);
+	cleanup_db_value struct db_value value = { 0 };
+	struct node_rec rec;
+
+	if (db_get(c->db, DB_SYS, key, key_len, 0, &value) || node_rec_decode(value.data, value.len, &rec) < 0)
+		return;
+	n->first_ino = rec.first_ino = first_ino;
+	db_batch_put(c->db, c->fixes, DB_SYS, key, key_len, bytes, node_rec_encode(&rec, bytes));
+}
+
+/*
+ * Of inodes from first_ino on a node never asks its ancestors. Parents come first, so what is put right here is what their children are
+ * compared with.
+ */
+void check_first_inodes(struct check *c)
+{
+	for (size_t i = 0; i < c->nodes.n; i++) {
+		struct check_node *n = &c->nodes.v[i];
+		const struct check_node *parent = n->parent < n->id ? check_node_find(c, n->tree, n->parent) : NULL;
+		const struct check_tree *t = check_tree_find(c, n->tree);
+
+		if (!parent || (n->first_ino > parent->last_ino && n->first_ino >= parent->first_ino))
+			continue;
+		if (check_found(c, t != NULL, "%s: its numbers of inodes begin at %" PRIu64 ", and older nodes have some from there on",
+				check_node_name(c, n->tree, n->id), n->first_ino))
+			fix_first_ino(c, n, t->next_ino);
+	}
 }
 
 /* ---- counters ---- */

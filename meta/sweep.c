@@ -418,7 +418,7 @@ static int make_lists(struct sweep *s, const struct nodes *nodes, const struct n
 	r = make_below(s, nodes, n);
 	if (r)
 		return r;
-	while ((at = nodes_find(nodes, at->tree, at->rec.parent))) {
+	while (at->rec.parent < at->id && (at = nodes_find(nodes, at->tree, at->rec.parent))) { /* else damaged: they would go in a circle */
 		uint32_t *more = realloc(s->ancestors, (s->ancestor_count + 1) * sizeof(*more));
 
 		if (!more)

@@ -131,6 +131,29 @@ static void parents_in_circle(struct rig *rig)
 	put(rig, DB_MAP, key, key_map(key, TREE, FILE_PLAIN, 0, 7), value, map_rec_encode(&rec, value));
 }
 
+/* The live node got a parent that has inodes which it takes for its own. */
+static void first_inode_too_low(struct rig *rig)
+{
+	const struct pool_rec pool = { .next_subvol = 2, .next_tree = 2, .next_node = 9, .next_tenant = 2, .next_session = 1,
+				       .overcommit_percent = 100, .headroom_blocks = 100 };
+	const struct subvol_rec subvol = { .flags = SUBVOL_RESERVED, .tree = TREE, .node = 7, .tenant = 1, .incarnation = 1,
+					   .size_blocks = 1000, .inodes_max = 50, .name = "web", .name_len = 3 };
+	struct node_rec node = { .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 1, .first_ino = 1, .name = "s", .name_len = 1 };
+	const struct counters_rec counters = { .referenced = 14, .meta = 4, .inodes = 6 };
+
+	put(rig, DB_SYS, key, key_pool(key), value, pool_rec_encode(&pool, value));
+	put(rig, DB_SYS, key, key_subvol(key, SUBVOL), value, subvol_rec_encode(&subvol, value));
+	put(rig, DB_SYS, key, key_node(key, TREE, NODE), value, node_rec_encode(&node, value));
+	node = (struct node_rec){ .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 1, .parent = NODE, .first_ino = ORPHAN, .name = "t",
+				  .name_len = 1 };
+	put(rig, DB_SYS, key, key_node(key, TREE, 5), value, node_rec_encode(&node, value));
+	put(rig, DB_SYS, key, key_counters(key, TREE, 5), value, counters_rec_encode(&counters, value));
+	/* Above what its parent said: only what that should have said is too much. */
+	node = (struct node_rec){ .state = NODE_LIVE, .subvol = SUBVOL, .tenant = 1, .parent = 5, .first_ino = ORPHAN + 1 };
+	put(rig, DB_SYS, key, key_node(key, TREE, 7), value, node_rec_encode(&node, value));
+	put(rig, DB_SYS, key, key_counters(key, TREE, 7), value, counters_rec_encode(&counters, value));
+}
+
 static void snapshot_of_no_tenant(struct rig *rig)
 {
 	const struct node_rec node = { .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 8, .first_ino = 1, .name = "s", .name_len = 1 };
@@ -461,6 +484,7 @@ static const struct damage damages[] = {
 	{ map_of_the_future, "inode 3 chunk 0: its sequence 0x1234560000000000 was never given", LEFT },
 	{ cut_of_the_future, "inode 3: sequence 0x1234560000000000 was never given", LEFT },
 	{ result_of_the_future, "a result of session 0: its sequence 0x1234560000000000 was never given", LEFT },
+	{ first_inode_too_low, "node 5: its numbers of inodes begin at 6, and older nodes have some from there on", COMPUTED },
 	{ snapshot_of_no_tenant, "tree 1 node 5: its tenant 8 is not there", LEFT },
 	{ tenant_of_the_future, "tenant later is newer than the pool's next", LEFT },
 	{ cuts_flag_wrong, "inode 3: its size record speaks of cuts, and there are none", COMPUTED },
@@ -510,6 +534,27 @@ START_TEST(half_a_run_keeps_its_blocks)
 }
 END_TEST
 
+/* A node that is to be swept may have whiteouts that hide nothing any more: they go with it. */
+START_TEST(whiteouts_of_what_goes)
+{
+	const struct pool_rec pool = { .next_subvol = 2, .next_tree = 2, .next_node = 9, .next_tenant = 2, .next_session = 1,
+				       .overcommit_percent = 100, .headroom_blocks = 100 };
+	const struct node_rec node = { .state = NODE_SWEEP, .subvol = SUBVOL, .tenant = 1, .first_ino = 1 };
+	struct check_result r;
+	struct rig rig;
+
+	rig_copy(&base, &rig);
+	rig_open(&rig, false);
+	put(&rig, DB_SYS, key, key_pool(key), value, pool_rec_encode(&pool, value));
+	put(&rig, DB_SYS, key, key_node(key, TREE, 5), value, node_rec_encode(&node, value));
+	put(&rig, DB_NS, key, key_inode(key, TREE, LINK, 5), whiteout_value, WHITEOUT_LEN);
+	rig_shut(&rig);
+	ck_assert_int_eq(run_check(&rig, false, false, &r), 0);
+	ck_assert_msg(r.found == 0, "%s", output);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(every_damage_is_found)
 {
 	const struct damage *d = &damages[_i];
@@ -543,6 +588,7 @@ int main(void)
 	tcase_set_timeout(tcase, UNIT_LIMIT_S);
 	tcase_add_test(tcase, clean);
 	tcase_add_test(tcase, half_a_run_keeps_its_blocks);
+	tcase_add_test(tcase, whiteouts_of_what_goes);
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
