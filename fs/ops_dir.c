@@ -16,6 +16,7 @@ struct listing {
 	uint8_t *buf;
 	size_t len, room;
 	bool plus;
+	bool hides_views_name; /* a file of that name is not to be reached: the name is ours */
 	struct call *call;
 };
 
@@ -59,6 +60,8 @@ static bool emit(void *arg, const char *name, size_t name_len, uint64_t ino, uin
 	size_t entry = l->plus ? sizeof(struct fuse_entry_out) : 0;
 	size_t need = entry + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name_len);
 
+	if (l->hides_views_name && name_len == strlen(VIEWS_NAME) && !memcmp(name, VIEWS_NAME, name_len))
+		return true;
 	if (l->room - l->len < need)
 		return false;
 	if (l->plus)
@@ -91,6 +94,7 @@ static void list_run(struct op *op)
 		.buf = v->scratch,
 		.room = c->len < OPS_SCRATCH_BYTES ? c->len : OPS_SCRATCH_BYTES,
 		.plus = c->flags != 0,
+		.hides_views_name = v->views.source && !c->view && c->ino == 1,
 		.call = c,
 	};
 	const struct names_emit to = {

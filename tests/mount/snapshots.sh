@@ -541,6 +541,24 @@ for f in (lambda: os.link(s + "/f", at + "/g"), lambda: os.rename(s + "/f", at +
 }
 TEST_NAME=nothing_changes_in_a_browsed_one run_test with_volume o nothing_changes_in_a_browsed_one
 
+# A file of that name, from before: it is hidden, and there again without the option.
+the_name_is_taken() {
+	mkdir "$at/.snapshots"
+	echo own >"$at/.snapshots/f"
+	take one
+	remount_with snapdir
+	for i in 1 2; do
+		same "$(ls -lA "$at" | grep -c snapshots)" 0
+		same "$(ls "$at/.snapshots")" one
+	done
+	same "$(cat "$at/.snapshots/one/.snapshots/f")" own
+	same "$(ls -lA "$at/.snapshots/one" | grep -c snapshots)" 1
+	umount.fuse.nvfs "$at"
+	mount.nvfs "$POOL:$vol" "$at"
+	same "$(cat "$at/.snapshots/f")" own
+}
+TEST_NAME=the_name_is_taken run_test with_volume q the_name_is_taken
+
 a_browsed_one_is_deleted() {
 	need python3
 	local pid
