@@ -205,6 +205,12 @@ static void charged(struct file *f, uint64_t blocks, uint64_t own, const struct 
 	held_changed(f, (uint64_t)taken->blocks - blocks);
 }
 
+/* Room for what chunk maps will say: blocks that become the live node's and were there before are a snapshot's. */
+static int may_grow(const struct file *f, uint64_t blocks, uint64_t own)
+{
+	return (blocks || own) && !pool_may_grow(data_pool(f->data), own > blocks ? META_ROOM_COPY : META_ROOM_DATA) ? -ENOSPC : 0;
+}
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -214,8 +220,10 @@ int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
 	const uint64_t kept = f->keeper == op ? least(blocks, f->kept) : 0, kept_own = f->keeper == op ? least(own, f->kept_own) : 0;
 	const struct charge more = to_take(f, blocks - kept, own - kept_own);
-	int r = more.blocks || more.own_blocks ? subvol_charge_op(op, &more) : 0;
+	int r = f->keeper == op ? 0 : may_grow(f, blocks, own); /* asked before */
 
+	if (!r && (more.blocks || more.own_blocks))
+		r = subvol_charge_op(op, &more);
 	if (r)
 		return r;
 	f->kept -= kept;
@@ -227,9 +235,11 @@ int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 int file_take_ahead(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 {
 	const struct charge more = to_take(f, blocks, own);
-	int r = more.blocks || more.own_blocks ? subvol_charge_op(op, &more) : 0;
+	int r = may_grow(f, blocks, own);
 
 	assert(!f->keeper);
+	if (!r && (more.blocks || more.own_blocks))
+		r = subvol_charge_op(op, &more);
 	if (r)
 		return r;
 	charged(f, 0, 0, &more);
@@ -256,8 +266,10 @@ void file_ahead_end(struct file *f)
 int file_charge_now(struct file *f, uint64_t blocks, uint64_t own)
 {
 	const struct charge more = to_take(f, blocks, own);
-	int r = more.blocks || more.own_blocks ? subvol_charge(f->data->sv, &more) : 0;
+	int r = may_grow(f, blocks, own);
 
+	if (!r && (more.blocks || more.own_blocks))
+		r = subvol_charge(f->data->sv, &more);
 	if (!r)
 		charged(f, blocks, own, &more);
 	return r;

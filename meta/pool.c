@@ -112,6 +112,32 @@ uint64_t pool_capacity(const struct pool *pool)
 	return pool->data_blocks > pool->headroom_blocks ? pool->data_blocks - pool->headroom_blocks : 0;
 }
 
+static unsigned look_at_meta_room(struct pool *pool)
+{
+	const unsigned room = metafs_room(pool->metafs);
+	const bool is_short = room < META_ROOM_SNAPSHOT;
+
+	if (is_short != atomic_load_explicit(&pool->meta_short, memory_order_relaxed))
+		atomic_store_explicit(&pool->meta_short, is_short, memory_order_relaxed);
+	return room;
+}
+
+void pool_note_meta_room(struct pool *pool)
+{
+	look_at_meta_room(pool);
+}
+
+bool pool_may_grow(struct pool *pool, enum meta_room need)
+{
+	const struct event_about about = { .kind = EVENT_QUOTA_REACHED, .severity = EVENT_WARNING, .limited = true };
+
+	if (!atomic_load_explicit(&pool->meta_short, memory_order_relaxed) || look_at_meta_room(pool) >= need)
+		return true;
+	db_make_room(pool->db);
+	event_add(pool->events, &about, "the pool's room for metadata is nearly used up: there are no new snapshots, and writers get ENOSPC");
+	return false;
+}
+
 bool pool_take_loose(struct pool *pool, int64_t blocks)
 {
 	if (!counter_take(&pool->promised_blocks, blocks, (int64_t)pool_capacity(pool))) {
@@ -563,6 +589,8 @@ static int start_parts(struct pool *pool, const struct label *labels)
 		r = sweeper_start(pool, &pool->sweeper);
 	if (!r)
 		r = discarder_start(pool, &pool->discarder);
+	if (!r)
+		pool_note_meta_room(pool);
 	if (!r)
 		tenants_start(pool);
 	return r;

@@ -54,6 +54,7 @@ struct pool {
 	_Atomic uint64_t checksum_errors, io_errors, commits;
 	_Atomic uint64_t map_bytes;     /* chunk maps in memory */
 	bool nearly_full, meta_nearly_full; /* commit thread: what was said */
+	_Atomic bool meta_short;        /* a batch of file data found little room for metadata */
 
 	pthread_mutex_t admin_lock;     /* serialises administration; protects the list and pool record */
 	struct pool_rec rec;
@@ -86,6 +87,20 @@ int pool_write_rec(struct pool *pool, const struct pool_rec *rec, struct db_batc
 
 /* Data space that claims and loose blocks may use together. */
 uint64_t pool_capacity(const struct pool *pool);
+
+/* Of metadata's share, what has to be free in eighths: more for what makes more of it grow afterwards. Changes of names go on to one. */
+enum meta_room {
+	META_ROOM_DATA = 1,     /* new blocks */
+	META_ROOM_COPY = 2,     /* a block that a snapshot holds: a whole map of its chunk, and of what was accepted many at once */
+	META_ROOM_SNAPSHOT = 3, /* what is written after it has maps of its own */
+};
+
+/*
+ * Whether there is that much. pool_note_meta_room() looks, after a batch of file data; pool_may_grow() costs one load until that found little.
+ * Any thread.
+ */
+void pool_note_meta_room(struct pool *pool);
+bool pool_may_grow(struct pool *pool, enum meta_room need);
 
 /*
  * Take loose blocks, or claim some (negative: give back, which never fails). False, and nothing is taken: there is no room. Of two at once, one

@@ -267,6 +267,7 @@ static bool put_write(struct put *p)
 	if (r == META_WAIT)
 		return false;
 	op_finish(&p->op);
+	pool_note_meta_room(data_pool(p->data));
 	if (r)
 		space_ops_aborted(p->ops);
 	put_end(p, r);

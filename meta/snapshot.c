@@ -100,6 +100,15 @@ static int writable(const struct pool *pool, const struct refusal *ref)
 	return pool->options.read_only ? admin_failed(ref, -EROFS) : 0;
 }
 
+/* What is written to what a snapshot holds gets maps of its own. */
+static int check_meta_room(struct pool *pool, const struct refusal *ref)
+{
+	if (pool_may_grow(pool, META_ROOM_SNAPSHOT))
+		return 0;
+	return admin_refuse(ref, -ENOSPC, "the pool's room for metadata is used up; delete snapshots or files, and what they took comes back in "
+			    "the background");
+}
+
 /* ---- The switch ---- */
 
 struct switching {
@@ -414,6 +423,8 @@ int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsign
 	int r = writable(pool, &ref);
 
 	if (!r)
+		r = check_meta_room(pool, &ref);
+	if (!r)
 		r = check_group(names, n, &ref);
 	if (r)
 		return r;
@@ -726,6 +737,8 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 	bool reserved;
 	int r = writable(pool, &ref);
 
+	if (!r)
+		r = check_meta_room(pool, &ref);
 	if (!r)
 		r = admin_check_name(pool, name, &ref);
 	if (!r)

@@ -621,6 +621,79 @@ START_TEST(a_view_keeps_its_snapshot)
 }
 END_TEST
 
+/* ---- Room for metadata ---- */
+
+/* Files with random xattrs: 0, or -ENOSPC of changes of names. */
+static int fill_metadata(unsigned files)
+{
+	static unsigned made;
+	struct inode_attr attr;
+	char name[32];
+	int r = 0;
+
+	for (unsigned i = 0; i < files && !r; i++) {
+		for (size_t b = 0; b < 16000; b++)
+			data[b] = (uint8_t)random();
+		snprintf(name, sizeof(name), "fill%u", made++);
+		r = fx_create(&fx, ROOT, name, S_IFREG, &attr);
+		if (!r)
+			r = fx_setxattr(&fx, attr.ino, "user.fill", data, 16000, 0);
+	}
+	return r;
+}
+
+/* One block of a file, put at once. */
+static int64_t write_block(uint64_t ino, uint64_t block)
+{
+	const int64_t r = fx_write(&fx, ino, block * BLOCK, data, BLOCK, 0);
+
+	ck_assert_int_eq(fx_fsync(&fx, ino), 0);
+	return r;
+}
+
+/*
+ * What a snapshot holds costs a map for each chunk that is written, and may be far more than the share that mkfs left. Long before RocksDB
+ * cannot go on there are no more snapshots, then no copies, then nothing new; what was accepted is put, and deleting works.
+ */
+START_TEST(metadata_runs_short)
+{
+	const uint64_t held = make("held", 2 * MIB, 1), own = make("own", BLOCK, 2);
+	unsigned snapshots = 0, copied = 0, grown = 1;
+	char name[32];
+	int64_t r = 0;
+
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "first"), 0);
+	ck_assert_int_eq(write_block(own, 0), BLOCK);
+	while (!r) {
+		ck_assert_int_eq(fill_metadata(16), 0);
+		ck_assert_int_eq(write_block(own, 0), BLOCK);
+		snprintf(name, sizeof(name), "s%u", snapshots++);
+		r = fx_snapshot(&fx, "sv", name);
+	}
+	ck_assert_int_eq(r, -ENOSPC);
+	ck_assert_ptr_nonnull(strstr(fx.why, "room for metadata"));
+	ck_assert_int_eq(fx_clone(&fx, "sv", "first", "k", true), -ENOSPC);
+	while ((r = write_block(held, copied)) == BLOCK && ++copied < 2 * MIB / BLOCK)
+		ck_assert_int_eq(fill_metadata(4), 0);
+	ck_assert_int_eq(r, -ENOSPC);
+	while ((r = write_block(own, grown)) == BLOCK && ++grown < 10000)
+		fill_metadata(4);
+	ck_assert_int_eq(r, -ENOSPC);
+	fx_use(&fx, NULL);
+	ck_assert_int_eq(fx_drop(&fx, "sv", "first"), 0);
+	while (snapshots-- > 1) {
+		snprintf(name, sizeof(name), "s%u", snapshots - 1);
+		ck_assert_int_eq(fx_drop(&fx, "sv", name), 0);
+	}
+	settled();
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	for (unsigned i = 0; i < 2000 && write_block(own, grown) != BLOCK; i++)
+		usleep(50000);
+	ck_assert_int_eq(write_block(own, grown), BLOCK);
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = {
@@ -628,7 +701,7 @@ int main(void)
 		charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
 		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing, half_reaped_gets_records_back,
-		a_view_keeps_its_snapshot,
+		a_view_keeps_its_snapshot, metadata_runs_short,
 	};
 	Suite *suite = suite_create("snapshot");
 	TCase *tcase = tcase_create("snapshot");
