@@ -20,6 +20,8 @@ struct check_node {
 	uint64_t last_ino; /* the highest that it has a record of */
 	struct counters_rec stored, counted;
 	int64_t referenced_left; /* referenced, if of inodes being reaped only what they still map counts */
+	uint16_t view;
+	char name[NAME_BYTES_MAX + 1]; /* of a snapshot */
 };
 
 struct check_subvol {
@@ -184,10 +186,17 @@ void check_tables_report(struct check *c, bool renew_first);
 
 /* Load `sys` and check it. */
 int check_sys(struct check *c);
+/* The index of a subvolume's or tenant's name, as a fix. */
+void check_put_name(struct check *c, uint8_t type, const char *name, uint32_t id);
 /* After all records of `ns` and `map` were met: where each node's own numbers begin. */
 void check_first_inodes(struct check *c);
 /* After everything was counted: counters, limits, claims. */
 void check_counters(struct check *c);
+
+/* ---- check_owners.c ---- */
+
+/* Once `sys` is loaded: whose each subvolume and node is, names and numbers that two have. 0 or -ENOMEM. */
+int check_owners(struct check *c);
 
 /* ---- check_view.c ---- */
 

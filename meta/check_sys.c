@@ -73,6 +73,8 @@ static int load_node(struct check *c, const struct sys_key *key, const void *val
 	n->state = rec.state;
 	n->first_ino = rec.first_ino;
 	n->untidy = !rec.parent && (rec.state == NODE_SWEEP || rec.sweep_family != SWEEP_NONE);
+	n->view = rec.view;
+	memcpy(n->name, rec.name_len ? rec.name : "", rec.name_len);
 	return 0;
 }
 
@@ -217,19 +219,20 @@ static void check_node(struct check *c, struct check_node *n)
 		if (!n->named)
 			check_found(c, false, "tree %" PRIu32 " node %" PRIu32 " is live and no subvolume's",
 				    n->tree, n->id);
-	} else if (n->state == NODE_SNAPSHOT && !check_subvol_find(c, n->subvol)) {
-		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": a snapshot of no subvolume", n->tree,
-			    n->id);
+	} else if (n->state == NODE_SNAPSHOT) {
+		const struct check_subvol *s = check_subvol_find(c, n->subvol);
+
+		if (!s)
+			check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": a snapshot of no subvolume", n->tree, n->id);
+		else if (s->tree != n->tree)
+			check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": a snapshot of subvolume %s, whose tree is %" PRIu32, n->tree,
+				    n->id, s->name, s->tree);
 	}
-	/* Those of a live node are found with its subvolume; of one without a name it may be deleted. */
-	if (n->state == NODE_SNAPSHOT && !check_tenant_find(c, n->tenant))
-		check_found(c, false, "tree %" PRIu32 " node %" PRIu32 ": its tenant %" PRIu32 " is not there", n->tree, n->id,
-			    n->tenant);
 	if (c->has_pool && n->id >= c->pool.next_node)
 		check_found(c, false, "node %" PRIu32 " is newer than the pool's next", n->id);
 }
 
-static void put_name(struct check *c, uint8_t type, const char *name, uint32_t id)
+void check_put_name(struct check *c, uint8_t type, const char *name, uint32_t id)
 {
 	uint8_t key[KEY_MAX], value[INDEX_REC_LEN];
 	const size_t len = strlen(name);
@@ -252,9 +255,6 @@ static void check_subvol(struct check *c, const struct check_subvol *s)
 {
 	const struct check_node *n = check_node_find(c, s->tree, s->node);
 
-	if (!check_tenant_find(c, s->tenant) && !(s->flags & SUBVOL_DELETING))
-		check_found(c, false, "subvolume %s: its tenant %" PRIu32 " is not there", s->name,
-			    s->tenant);
 	if (c->has_pool && s->id >= c->pool.next_subvol)
 		check_found(c, false, "subvolume %s is newer than the pool's next", s->name);
 	if (!s->node)
@@ -265,7 +265,7 @@ static void check_subvol(struct check *c, const struct check_subvol *s)
 	if (s->indexed || s->flags & SUBVOL_DELETING)
 		return;
 	if (check_found(c, !subvol_name_taken(c, s), "subvolume %s: its name does not lead to it", s->name))
-		put_name(c, REC_SUBVOL_NAME, s->name, s->id);
+		check_put_name(c, REC_SUBVOL_NAME, s->name, s->id);
 }
 
 int check_sys(struct check *c)
@@ -278,6 +278,9 @@ int check_sys(struct check *c)
 		return err;
 	if (!c->has_pool)
 		check_found(c, false, "the pool's record is missing");
+	err = check_owners(c);
+	if (err)
+		return err;
 	for (size_t i = 0; i < c->nodes.n; i++)
 		check_node(c, &c->nodes.v[i]);
 	for (size_t i = 0; i < c->subvols.n; i++)
@@ -292,7 +295,7 @@ int check_sys(struct check *c)
 		if (c->has_pool && t->id >= c->pool.next_tenant)
 			check_found(c, false, "tenant %s is newer than the pool's next", t->name);
 		if (!t->indexed && check_found(c, true, "tenant %s: its name does not lead to it", t->name))
-			put_name(c, REC_TENANT_NAME, t->name, t->id);
+			check_put_name(c, REC_TENANT_NAME, t->name, t->id);
 	}
 	return 0;
 }

@@ -154,12 +154,198 @@ static void first_inode_too_low(struct rig *rig)
 	put(rig, DB_SYS, key, key_counters(key, TREE, 7), value, counters_rec_encode(&counters, value));
 }
 
+/* ---- whose nodes are, and what they are called ---- */
+
+static void put_pool(struct rig *rig)
+{
+	const struct pool_rec pool = { .next_subvol = 9, .next_tree = 9, .next_node = 99, .next_tenant = 9, .next_session = 1,
+				       .overcommit_percent = 100, .headroom_blocks = 100 };
+
+	put(rig, DB_SYS, key, key_pool(key), value, pool_rec_encode(&pool, value));
+}
+
+/* The record alone; node 0: it was deleted. */
+static void put_subvol(struct rig *rig, uint32_t id, uint32_t tree, uint32_t node, uint32_t tenant, const char *name)
+{
+	const struct subvol_rec subvol = { .flags = node ? 0 : SUBVOL_DELETING, .tree = tree, .node = node, .tenant = tenant,
+					   .incarnation = node ? node : 30, .size_blocks = 100, .inodes_max = 50, .name = name,
+					   .name_len = (uint8_t)strlen(name) };
+
+	put(rig, DB_SYS, key, key_subvol(key, id), value, subvol_rec_encode(&subvol, value));
+}
+
+static void put_node(struct rig *rig, uint32_t tree, uint32_t id, const struct node_rec *rec)
+{
+	struct node_rec node = *rec;
+
+	node.name_len = node.name ? (uint8_t)strlen(node.name) : 0;
+	put(rig, DB_SYS, key, key_node(key, tree, id), value, node_rec_encode(&node, value));
+}
+
+/* The subvolume of base, with a snapshot "s" (node 1) and two more above its live node 7. */
+static void put_snapshots(struct rig *rig, const struct node_rec *second, const struct node_rec *third)
+{
+	const struct node_rec first = { .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 1, .first_ino = 1, .name = "s", .view = 1 };
+	const struct node_rec live = { .state = NODE_LIVE, .subvol = SUBVOL, .tenant = 1, .parent = 6, .first_ino = NEXT_INO };
+	const struct subvol_rec subvol = { .flags = SUBVOL_RESERVED, .tree = TREE, .node = 7, .tenant = 1, .incarnation = 1,
+					   .size_blocks = 1000, .inodes_max = 50, .name = "web", .name_len = 3 };
+	const struct counters_rec counters = { .referenced = 14, .meta = 4, .inodes = 6 };
+
+	put_pool(rig);
+	put(rig, DB_SYS, key, key_subvol(key, SUBVOL), value, subvol_rec_encode(&subvol, value));
+	put_node(rig, TREE, NODE, &first);
+	put_node(rig, TREE, 5, second);
+	put_node(rig, TREE, 6, third);
+	put_node(rig, TREE, 7, &live);
+	for (uint32_t node = 5; node <= 7; node++)
+		put(rig, DB_SYS, key, key_counters(key, TREE, node), value, counters_rec_encode(&counters, value));
+}
+
+#define SNAPSHOT_OF(subvol_, parent_, name_, view_, tenant_)                                                                            \
+	(&(struct node_rec){ .state = NODE_SNAPSHOT, .subvol = (subvol_), .tenant = (tenant_), .parent = (parent_), .first_ino = NEXT_INO, \
+			     .name = (name_), .view = (view_) })
+
+static void put_new_tenant(struct rig *rig, uint32_t id, const char *name)
+{
+	const struct tenant_rec tenant = { .name = name, .name_len = (uint8_t)strlen(name) };
+
+	put(rig, DB_SYS, key, key_tenant(key, id), value, tenant_rec_encode(&tenant, value));
+}
+
+static void put_tenant_name(struct rig *rig, uint32_t id, const char *name)
+{
+	put(rig, DB_SYS, key, key_tenant_name(key, name, strlen(name)), value, index_rec_encode('e', id, value));
+}
+
+static void put_subvol_name(struct rig *rig, uint32_t id, const char *name)
+{
+	put(rig, DB_SYS, key, key_subvol_name(key, name, strlen(name)), value, index_rec_encode('N', id, value));
+}
+
+/* One more subvolume, with a root and nothing else. */
+static void put_another(struct rig *rig, uint32_t tree, const char *name)
+{
+	const struct node_rec live = { .state = NODE_LIVE, .subvol = 2, .tenant = 1, .first_ino = 1 };
+	const struct counters_rec counters = { .inodes = 1, .inodes_born = 1 };
+	const struct inode_rec root = dir_inode(0, 0, 2);
+
+	put_pool(rig);
+	put_subvol(rig, 2, tree, 20, 1, name);
+	put_node(rig, tree, 20, &live);
+	put(rig, DB_SYS, key, key_tree(key, tree), value, tree_rec_encode(NEXT_INO, value));
+	put(rig, DB_SYS, key, key_counters(key, tree, 20), value, counters_rec_encode(&counters, value));
+	put(rig, DB_NS, key, key_inode(key, tree, INO_ROOT, 20), value, inode_rec_encode(&root, value));
+}
+
 static void snapshot_of_no_tenant(struct rig *rig)
 {
-	const struct node_rec node = { .state = NODE_SNAPSHOT, .subvol = SUBVOL, .tenant = 8, .first_ino = 1, .name = "s", .name_len = 1 };
-
-	put(rig, DB_SYS, key, key_node(key, TREE, 5), value, node_rec_encode(&node, value));
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 2, 8), SNAPSHOT_OF(SUBVOL, 5, "u", 3, 1));
 }
+
+static void node_of_another_tenant(struct rig *rig)
+{
+	put_new_tenant(rig, 2, "other");
+	put_tenant_name(rig, 2, "other");
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 2, 1), SNAPSHOT_OF(SUBVOL, 5, "u", 3, 2));
+}
+
+static void live_node_of_another_tenant(struct rig *rig)
+{
+	const struct node_rec node = { .state = NODE_LIVE, .subvol = SUBVOL, .tenant = 2, .first_ino = 1 };
+
+	put_pool(rig);
+	put_new_tenant(rig, 2, "other");
+	put_tenant_name(rig, 2, "other");
+	put_node(rig, TREE, NODE, &node);
+}
+
+/* Its nodes know whose it is. */
+static void subvol_of_no_tenant(struct rig *rig)
+{
+	put_subvol(rig, SUBVOL, TREE, NODE, 8, "web");
+}
+
+/* And when they do not agree, nobody does. */
+static void nodes_disagree(struct rig *rig)
+{
+	put_new_tenant(rig, 2, "other");
+	put_tenant_name(rig, 2, "other");
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 2, 1), SNAPSHOT_OF(SUBVOL, 5, "u", 3, 2));
+	put_subvol(rig, SUBVOL, TREE, 7, 8, "web");
+}
+
+/* A clone is of its origin's tenant. */
+static void clone_of_another_tenant(struct rig *rig)
+{
+	const struct node_rec live = { .state = NODE_LIVE, .subvol = 2, .tenant = 2, .parent = 6, .first_ino = NEXT_INO };
+	const struct counters_rec counters = { .referenced = 14, .meta = 4, .inodes = 6 };
+
+	put_new_tenant(rig, 2, "other");
+	put_tenant_name(rig, 2, "other");
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 2, 1), SNAPSHOT_OF(SUBVOL, 5, "u", 3, 1));
+	put_subvol(rig, 2, TREE, 8, 2, "copy");
+	put_subvol_name(rig, 2, "copy");
+	put_node(rig, TREE, 8, &live);
+	put(rig, DB_SYS, key, key_counters(key, TREE, 8), value, counters_rec_encode(&counters, value));
+}
+
+static void two_subvols_of_a_name(struct rig *rig)
+{
+	put_another(rig, 2, "web");
+}
+
+/* The name leads to the younger one: that keeps it. */
+static void two_subvols_and_the_second_is_found(struct rig *rig)
+{
+	put_another(rig, 2, "web");
+	put_subvol_name(rig, 2, "web");
+}
+
+static void two_tenants_of_a_name(struct rig *rig)
+{
+	put_pool(rig);
+	put_new_tenant(rig, 2, "default");
+}
+
+static void two_snapshots_of_a_name(struct rig *rig)
+{
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "s.6", 2, 1), SNAPSHOT_OF(SUBVOL, 5, "s", 3, 1));
+}
+
+/* Of a subvolume that was deleted and one that has its name now. */
+static void snapshot_of_an_earlier_subvol(struct rig *rig)
+{
+	const struct node_rec old = { .state = NODE_SNAPSHOT, .subvol = 3, .tenant = 1, .first_ino = 1, .name = "s", .view = 1 };
+	const struct counters_rec counters = { .inodes = 1, .inodes_born = 1 };
+	const struct inode_rec root = dir_inode(0, 0, 2);
+
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 2, 1), SNAPSHOT_OF(SUBVOL, 5, "u", 3, 1));
+	put_subvol(rig, 3, 3, 0, 1, "web");
+	put_node(rig, 3, 30, &old);
+	put(rig, DB_SYS, key, key_tree(key, 3), value, tree_rec_encode(NEXT_INO, value));
+	put(rig, DB_SYS, key, key_counters(key, 3, 30), value, counters_rec_encode(&counters, value));
+	put(rig, DB_NS, key, key_inode(key, 3, INO_ROOT, 30), value, inode_rec_encode(&root, value));
+}
+
+static void two_snapshots_of_a_number(struct rig *rig)
+{
+	put_snapshots(rig, SNAPSHOT_OF(SUBVOL, 1, "t", 1, 1), SNAPSHOT_OF(SUBVOL, 5, "u", 1, 1));
+}
+
+static void snapshot_of_another_tree(struct rig *rig)
+{
+	put_another(rig, 2, "other");
+	put_subvol_name(rig, 2, "other");
+	put_node(rig, TREE, 5, SNAPSHOT_OF(2, 0, "s", 1, 1));
+}
+
+static void node_in_two_trees(struct rig *rig)
+{
+	put_another(rig, 2, "other");
+	put_subvol_name(rig, 2, "other");
+	put_node(rig, 2, NODE, SNAPSHOT_OF(2, 0, "s", 1, 1));
+}
+
 
 static void entries_miscounted(struct rig *rig)
 {
@@ -485,7 +671,23 @@ static const struct damage damages[] = {
 	{ cut_of_the_future, "inode 3: sequence 0x1234560000000000 was never given", LEFT },
 	{ result_of_the_future, "a result of session 0: its sequence 0x1234560000000000 was never given", LEFT },
 	{ first_inode_too_low, "node 5: its numbers of inodes begin at 6, and older nodes have some from there on", COMPUTED },
-	{ snapshot_of_no_tenant, "tree 1 node 5: its tenant 8 is not there", LEFT },
+	{ snapshot_of_no_tenant, "tree 1 node 5: its tenant 8 is not there", COMPUTED },
+	{ snapshot_of_no_tenant, "tree 1 node 5: its tenant is 8, and that of subvolume web 1", COMPUTED },
+	{ node_of_another_tenant, "tree 1 node 6: its tenant is 2, and that of subvolume web 1", COMPUTED },
+	{ live_node_of_another_tenant, "tree 1 node 1: its tenant is 2, and that of subvolume web 1", COMPUTED },
+	{ subvol_of_no_tenant, "subvolume web: its tenant 8 is not there", COMPUTED },
+	{ nodes_disagree, "subvolume web: its tenant 8 is not there", LEFT },
+	{ clone_of_another_tenant, "subvolume copy: its tenant is 2, and that of subvolume web, with which it shares nodes, 1", LEFT },
+	{ two_subvols_of_a_name, "subvolume 2 has the name of subvolume 1, web; it needs one of its own, web.2", COMPUTED },
+	{ two_subvols_and_the_second_is_found, "subvolume 1 has the name of subvolume 2, web; it needs one of its own, web.1", COMPUTED },
+	{ two_tenants_of_a_name, "tenant 2 has the name of tenant 1, default; it needs one of its own, default.2", COMPUTED },
+	{ two_snapshots_of_a_name, "the snapshot of node 6 has the name of the snapshot of node 1, web@s; it needs one of its own, s.6.2", COMPUTED },
+	{ snapshot_of_an_earlier_subvol, "the snapshot of node 30 has the name of the snapshot of node 1, web@s; it needs one of its own, s.30",
+	  COMPUTED },
+	{ two_snapshots_of_a_number, "tree 1 node 5: its number below .snapshots, 1, is that of node 1", COMPUTED },
+	{ two_snapshots_of_a_number, "tree 1 node 6: its number below .snapshots, 1, is that of node 1", COMPUTED },
+	{ snapshot_of_another_tree, "tree 1 node 5: a snapshot of subvolume other, whose tree is 2", LEFT },
+	{ node_in_two_trees, "node 1 is in trees 1 and 2", LEFT },
 	{ tenant_of_the_future, "tenant later is newer than the pool's next", LEFT },
 	{ cuts_flag_wrong, "inode 3: its size record speaks of cuts, and there are none", COMPUTED },
 	{ map_without_size, "inode 3 maps 14 blocks and has no size", LEFT },
@@ -555,6 +757,37 @@ START_TEST(whiteouts_of_what_goes)
 }
 END_TEST
 
+static uint32_t subvol_named(struct rig *rig, const char *name)
+{
+	struct db_value found = { 0 };
+	uint32_t id;
+
+	ck_assert_int_eq(db_get(rig->db, DB_SYS, key, key_subvol_name(key, name, strlen(name)), 0, &found), 0);
+	ck_assert_int_eq(index_rec_decode(found.data, found.len, 'N', &id), 0);
+	db_value_release(&found);
+	return id;
+}
+
+/* The one that is found by the name goes on being found, and the other is found by its new one, in one round. */
+START_TEST(a_name_is_kept_by_who_is_found)
+{
+	struct check_result r;
+	struct rig rig;
+
+	rig_copy(&base, &rig);
+	rig_open(&rig, false);
+	two_subvols_and_the_second_is_found(&rig);
+	rig_shut(&rig);
+	ck_assert_int_eq(run_check(&rig, true, false, &r), 0);
+	ck_assert_msg(r.found == 1 && r.repaired == 1, "%s", output);
+	rig_open(&rig, false);
+	ck_assert_uint_eq(subvol_named(&rig, "web"), 2);
+	ck_assert_uint_eq(subvol_named(&rig, "web.1"), 1);
+	rig_shut(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
 START_TEST(every_damage_is_found)
 {
 	const struct damage *d = &damages[_i];
@@ -589,6 +822,7 @@ int main(void)
 	tcase_add_test(tcase, clean);
 	tcase_add_test(tcase, half_a_run_keeps_its_blocks);
 	tcase_add_test(tcase, whiteouts_of_what_goes);
+	tcase_add_test(tcase, a_name_is_kept_by_who_is_found);
 	tcase_add_loop_test(tcase, every_damage_is_found, 0, sizeof(damages) / sizeof(damages[0]));
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
