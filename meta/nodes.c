@@ -44,10 +44,12 @@ int nodes_load_at(struct db *db, const struct db_snapshot *at, struct nodes *out
 	int r = sysrec_each_at(db, at, REC_NODE, add, out);
 
 	for (size_t i = 0; !r && i < out->count; i++) {
-		struct node_entry *parent = nodes_find(out, out->v[i].tree, out->v[i].rec.parent);
+		struct node_entry *n = &out->v[i], *parent = nodes_find(out, n->tree, n->rec.parent);
 
-		if (parent)
-			parent->children++;
+		if (!parent)
+			continue;
+		parent->children++;
+		n->depth = parent->depth + 1; /* older, so it came by before */
 	}
 	return r;
 }

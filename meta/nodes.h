@@ -18,6 +18,7 @@ struct node_entry {
 	struct node_rec rec;  /* its name is the field below */
 	char *name;           /* malloc'ed, NUL-terminated; of a snapshot, else "" */
 	unsigned children;
+	unsigned depth;       /* ancestors */
 };
 
 struct nodes {

@@ -111,6 +111,20 @@ static int check_meta_room(struct pool *pool, const struct refusal *ref)
 
 /* ---- The switch ---- */
 
+/* One more of them, and all of it may still be opened. */
+static int check_line(const struct nodes *nodes, const struct found *f, const struct refusal *ref)
+{
+	const struct node_entry *live = nodes_find(nodes, f->rec.tree, f->rec.node);
+
+	if (!live)
+		return admin_failed(ref, -EBADMSG);
+	if (live->depth < SNAPSHOT_LINE_MAX)
+		return 0;
+	return admin_refuse(ref, -EMLINK,
+			    "subvolume %s has %u snapshots behind it, those of its origins included, and %u are the most; delete some that "
+			    "nobody needs: what is deleted leaves the line in the background", f->name, live->depth, SNAPSHOT_LINE_MAX);
+}
+
 struct switching {
 	struct found f;
 	const char *name;        /* of the snapshot; NULL: the node stays without one */
@@ -355,7 +369,7 @@ static int begin_snapshot(struct pool *pool, const struct snapshot_name *name, c
 	if (!r)
 		return admin_refuse(ref, -EEXIST, "there is a snapshot %s@%s already; take another name, or delete that one",
 				    name->subvol, name->snapshot);
-	return 0;
+	return check_line(nodes, &s->f, ref);
 }
 
 static int check_group(const struct snapshot_name *names, unsigned count, const struct refusal *ref)
@@ -687,6 +701,8 @@ static int clone_volume(struct pool *pool, struct source *src, const char *name,
 		return admin_failed(ref, r);
 	}
 	r = admin_find(pool, src->subvol_name, &s->f, ref);
+	if (!r)
+		r = check_line(&src->nodes, &s->f, ref);
 	s->node = pr.next_node++;
 	if (!r && s->f.open && new_ancestors(s))
 		r = admin_failed(ref, -ENOMEM);

@@ -15,13 +15,20 @@
 #define SNAPSHOT_NAME_MAX 255
 #define SNAPSHOT_PATH_MAX (SUBVOL_NAME_MAX + 1 + SNAPSHOT_NAME_MAX)
 
+/*
+ * The most ancestors of a subvolume: its snapshots, those of what it was cloned from up to there, and deleted ones that the sweep has not
+ * come to or that others need. A lookup costs hardly more for them (architecture.md, section 9), but whoever opens a subvolume reads a record for each,
+ * and administration goes over all that there are.
+ */
+#define SNAPSHOT_LINE_MAX 10000u
+
 struct snapshot_name {
 	const char *subvol, *snapshot;
 };
 
 /*
  * Snapshots of different subvolumes at one moment, mounted or not: all or, after an error or a crash, none. What is dirty is written back
- * first; meanwhile those that change something wait. -EINVAL, -ENOENT, -EEXIST, -ENOSPC (what a reserved subvolume holds would have
+ * first; meanwhile those that change something wait. -EINVAL, -ENOENT, -EEXIST, -EMLINK (SNAPSHOT_LINE_MAX), -ENOSPC (what a reserved subvolume holds would have
  * no room beside its claim), -EDQUOT, -EIO.
  */
 int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned count, char *why, size_t why_len);
@@ -40,7 +47,10 @@ struct clone_options {
 	bool thin, reserved;             /* neither: as its origin */
 };
 
-/* A new subvolume with what the snapshot has, or (snapshot NULL) what the subvolume has now. Of the same tenant. */
+/*
+ * A new subvolume with what the snapshot has, or (snapshot NULL) what the subvolume has now, which gives both an ancestor more: -EMLINK. Of the
+ * same tenant.
+ */
 int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const char *name, const struct clone_options *opts,
 		   char *why, size_t why_len);
 

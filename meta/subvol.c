@@ -31,7 +31,8 @@
 
 #define STALL_NS UINT64_C(1000000)
 #define INO_RANGE 4096u
-#define ANCESTORS_MAX 65536u
+#define ANCESTORS_MAX 65536u /* itself included */
+_Static_assert(SNAPSHOT_LINE_MAX < ANCESTORS_MAX / 4, "what can be made can be opened");
 
 struct reactor *subvol_reactor(const struct subvol *sv)
 {
