@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +15,9 @@
 #include "io/size.h"
 #include "io/visible.h"
 
-/* A group is one request, of at most 64 KiB. */
-#define GROUP_MAX 100u
+/* A group is one request: docs/control-protocol.md. */
+#define GROUP_MAX 1500u
+#define GROUP_BYTES_MAX (63u << 10) /* of the names; the rest of the 64 KiB is for what is around them */
 
 void snapshot_arg_free(struct snapshot_arg *arg)
 {
@@ -117,6 +119,17 @@ static json_t *create_list(const struct nvfs_args *a, char **source)
 	return list;
 }
 
+static void check_size(const struct nvfs_args *a, const json_t *list)
+{
+	const size_t bytes = json_dumpb(list, NULL, 0, JSON_COMPACT);
+
+	if (a->count > GROUP_MAX)
+		die(EXIT_USAGE, "a group has at most %u snapshots, and these are %u; make several groups", GROUP_MAX, a->count);
+	if (bytes > GROUP_BYTES_MAX)
+		die(EXIT_USAGE, "the names of these %u snapshots need %zu bytes of a request, and %u is the most; make several groups", a->count,
+		    bytes, GROUP_BYTES_MAX);
+}
+
 static int cmd_snapshot_create(const struct nvfs_args *a)
 {
 	cleanup_free char *source = NULL;
@@ -126,6 +139,7 @@ static int cmd_snapshot_create(const struct nvfs_args *a)
 	if (a->count > 1 && !arg_given(a, "group"))
 		die(EXIT_USAGE, "snapshots of several subvolumes at one moment are a group: nvfs snapshot create --group ...");
 	reply = create_list(a, &source);
+	check_size(a, reply);
 	reply = nvfs_call(source, "snapshot.create", NULL, json_pack("{s:o}", "snapshots", reply));
 	print_warnings(reply);
 	made = json_object_get(reply, "snapshots");
@@ -306,7 +320,7 @@ static const struct nvfs_option clone_options[] = {
 };
 
 const struct nvfs_command snapshot_commands[] = {
-	{.group = "snapshot", .verb = "create", .run = cmd_snapshot_create, .min = 1, .max = GROUP_MAX, .args = "POOL:VOL@NEW...",
+	{.group = "snapshot", .verb = "create", .run = cmd_snapshot_create, .min = 1, .max = UINT_MAX, .args = "POOL:VOL@NEW...",
 	 .options = create_options, .help = "keep what a subvolume is now, at once",
 	 .more = "Mounted or not, whatever is in it: writers wait a moment, none fails.\n"
 		 "It costs only what is changed afterwards.",

@@ -66,12 +66,16 @@ static json_t *snapshot_object(struct server *s, const struct snapshot_info *inf
 	return search.object;
 }
 
-static int add_snapshot(struct server *s, const struct snapshot_name *name, json_t *list)
-{
-	struct snapshot_info info;
-	int err = snapshot_info(s->pool, name, &info);
+struct listing {
+	struct server *server;
+	json_t *array;
+};
 
-	return err ? err : json_array_append_new(list, snapshot_object(s, &info)) ? -ENOMEM : 0;
+static int list_one(const struct snapshot_info *info, void *arg)
+{
+	struct listing *l = arg;
+
+	return json_array_append_new(l->array, snapshot_object(l->server, info)) ? -ENOMEM : 0;
 }
 
 /* ---- create ---- */
@@ -108,7 +112,7 @@ static json_t *with_warnings(json_t *reply, json_t *warnings)
 
 static json_t *created(struct admin_context *c, const struct snapshot_name *names, unsigned count)
 {
-	json_t *list = json_array();
+	struct listing l = { .server = c->server, .array = json_array() };
 	char path[SNAPSHOT_PATH_MAX + 1];
 
 	for (unsigned i = 0; i < count; i++) {
@@ -117,10 +121,10 @@ static json_t *created(struct admin_context *c, const struct snapshot_name *name
 		admin_tell(c, EVENT_SNAPSHOT_CREATED, names[i].subvol, NULL, "snapshot %s made%s", names[i].snapshot,
 			   count > 1 ? " with others at one moment" : "");
 		server_views_changed(c->server, names[i].subvol);
-		/* One that somebody deleted meanwhile was made all the same. */
-		add_snapshot(c->server, &names[i], list);
 	}
-	return admin_ok(json_pack("{s:o}", "snapshots", list));
+	/* One that somebody deleted meanwhile was made all the same. */
+	snapshot_infos(c->server->pool, names, count, list_one, &l);
+	return admin_ok(json_pack("{s:o}", "snapshots", l.array));
 }
 
 static json_t *create_all(struct admin_context *c, const json_t *list)
@@ -157,18 +161,6 @@ static json_t *create_request(struct admin_context *c)
 }
 
 /* ---- list, show ---- */
-
-struct listing {
-	struct server *server;
-	json_t *array;
-};
-
-static int list_one(const struct snapshot_info *info, void *arg)
-{
-	struct listing *l = arg;
-
-	return json_array_append_new(l->array, snapshot_object(l->server, info)) ? -ENOMEM : 0;
-}
 
 static json_t *list_request(struct admin_context *c)
 {

@@ -62,6 +62,7 @@ struct pool {
 	struct subvol *open_buckets[POOL_OPEN_BUCKETS]; /* the same by name, by subvol->bucket_next */
 	uint32_t next_session;          /* below rec.next_session: numbers up to there are taken, durably */
 	unsigned *reactor_load;         /* open subvolumes of each reactor */
+	_Atomic uint64_t nodes_visited; /* by requests about snapshots, loaded ones included: tests see how that grows */
 	struct shared **shared;         /* of each reactor; made when it gets its first subvolume */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
 	_Atomic int64_t loose_blocks;   /* used by thin subvolumes, and by nodes that wait to be swept */

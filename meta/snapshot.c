@@ -20,17 +20,13 @@
 #include "io/log.h"
 #include "meta/admin.h"
 #include "meta/data.h"
+#include "meta/group.h"
 #include "meta/nodes.h"
 #include "meta/op_internal.h"
 #include "meta/snapshot.h"
 #include "meta/sweep.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
-
-static void nodes_cleanup(struct nodes *nodes)
-{
-	nodes_free(nodes);
-}
 
 /* ---- Names ---- */
 
@@ -41,27 +37,6 @@ static int check_snapshot_name(const char *name, const struct refusal *ref)
 	return admin_refuse(ref, -EINVAL,
 			    "\"%.80s\" cannot name a snapshot: 1 to 255 of letters, digits, '.', '_' and '-', not starting with '.' or "
 			    "'-'", name);
-}
-
-/* The snapshot VOL@SNAP, of a subvolume that is there or was deleted: 0, 1 when there is none, or -errno. */
-static int find_snapshot(struct pool *pool, const struct nodes *nodes, const struct snapshot_name *name, struct node_entry **out,
-			 struct subvol_rec *subvol, char *subvol_name)
-{
-	for (size_t i = 0; i < nodes->count; i++) {
-		struct node_entry *n = &nodes->v[i];
-		int r;
-
-		if (n->rec.state != NODE_SNAPSHOT || strcmp(n->name, name->snapshot))
-			continue;
-		r = sysrec_subvol(pool->db, n->rec.subvol, subvol, subvol_name);
-		if (r)
-			return r == -ENOENT ? -EBADMSG : r;
-		if (strcmp(subvol_name, name->subvol))
-			continue;
-		*out = n;
-		return 0;
-	}
-	return 1;
 }
 
 /* What there must be: its node, and the nodes of the pool. */
@@ -80,13 +55,13 @@ static void source_cleanup(struct source *s)
 
 static int source_find(struct pool *pool, const struct snapshot_name *name, struct source *s, const struct refusal *ref)
 {
-	int r = nodes_load(pool->db, &s->nodes);
+	int r = group_load(pool, &s->nodes);
 
 	if (!r)
-		r = find_snapshot(pool, &s->nodes, name, &s->node, &s->subvol, s->subvol_name);
-	if (!r && !tenant_is_seen(pool, s->node->rec.tenant))
-		r = 1;
-	if (r > 0)
+		r = group_find(pool, &s->nodes, name, 1, &s->node);
+	if (!r && s->node)
+		r = sysrec_subvol(pool->db, s->node->rec.subvol, &s->subvol, s->subvol_name);
+	if (!r && (!s->node || !tenant_is_seen(pool, s->node->rec.tenant)))
 		return admin_refuse(ref, -ENOENT, "there is no snapshot %s@%s; nvfs snapshot list %s shows them", name->subvol,
 				    name->snapshot, pool->label.name);
 	if (r)
@@ -130,6 +105,7 @@ struct switching {
 	const char *name;        /* of the snapshot; NULL: the node stays without one */
 	struct node_rec rec;     /* of the live node, to be changed */
 	char rec_name[SUBVOL_NAME_MAX + 1];
+	uint16_t view;           /* of the snapshot */
 	uint32_t node;           /* the new live one */
 	uint32_t *ancestors;     /* of an open one */
 	uint64_t next_ino;
@@ -259,26 +235,6 @@ static int count(struct pool *pool, struct switching *s, const struct refusal *r
 	return make_loose(pool, &s->f, &s->f.counters, s->name ? "no snapshot" : "no clone", &s->loose, ref);
 }
 
-static uint16_t next_view(const struct nodes *nodes, uint32_t subvol)
-{
-	unsigned last = 0;
-
-	for (size_t i = 0; i < nodes->count; i++)
-		if (nodes->v[i].rec.subvol == subvol && nodes->v[i].rec.view > last)
-			last = nodes->v[i].rec.view;
-	if (last + 1 < UINT16_MAX)
-		return (uint16_t)(last + 1);
-	for (unsigned view = 1; view < UINT16_MAX; view++) {
-		size_t i = 0;
-
-		while (i < nodes->count && (nodes->v[i].rec.subvol != subvol || nodes->v[i].rec.view != view))
-			i++;
-		if (i == nodes->count)
-			return (uint16_t)view;
-	}
-	return 0;
-}
-
 static void put_live(struct pool *pool, struct db_batch *batch, uint32_t tree, uint32_t node, const struct node_rec *rec,
 		     const struct counters_rec *of)
 {
@@ -288,8 +244,7 @@ static void put_live(struct pool *pool, struct db_batch *batch, uint32_t tree, u
 	sysrec_add_counters(pool->db, batch, tree, node, &counters);
 }
 
-static void put_switch(struct pool *pool, struct db_batch *batch, struct switching *s, const struct nodes *nodes, uint32_t group,
-		       int64_t now_ns)
+static void put_switch(struct pool *pool, struct db_batch *batch, struct switching *s, uint32_t group, int64_t now_ns)
 {
 	const uint32_t old = s->f.rec.node;
 	struct node_rec rec = s->rec;
@@ -312,7 +267,7 @@ static void put_switch(struct pool *pool, struct db_batch *batch, struct switchi
 	if (s->name) {
 		rec.name = s->name;
 		rec.name_len = (uint8_t)strlen(s->name);
-		rec.view = next_view(nodes, s->f.id);
+		rec.view = s->view;
 	}
 	sysrec_put_node(pool->db, batch, s->f.rec.tree, old, &rec);
 	put_live(pool, batch, s->f.rec.tree, s->node, &live, &s->f.counters);
@@ -350,55 +305,131 @@ static int write_batch(struct pool *pool, const struct pool_rec *rec, struct db_
 
 /* ---- create ---- */
 
-static int begin_snapshot(struct pool *pool, const struct snapshot_name *name, const struct nodes *nodes, struct switching *s,
-			  const struct refusal *ref)
-{
-	struct node_entry *there;
-	struct subvol_rec rec;
-	char buf[SUBVOL_NAME_MAX + 1];
-	int r = check_snapshot_name(name->snapshot, ref);
+/* A snapshot of each of different subvolumes, at one moment. */
+struct group {
+	const struct snapshot_name *names;
+	unsigned n;
+	struct nodes nodes;
+	struct switching *s;
+	struct node_entry **there; /* that have the names already */
+	uint32_t *ids;             /* of the subvolumes, or of tenants: what has to be sorted */
+	uint16_t *views;
+};
 
-	if (!r)
-		r = admin_find(pool, name->subvol, &s->f, ref);
-	if (r)
-		return r;
-	s->name = name->snapshot;
-	r = find_snapshot(pool, nodes, name, &there, &rec, buf);
-	if (r < 0)
-		return admin_failed(ref, r);
-	if (!r)
-		return admin_refuse(ref, -EEXIST, "there is a snapshot %s@%s already; take another name, or delete that one",
-				    name->subvol, name->snapshot);
-	return check_line(nodes, &s->f, ref);
+static void group_cleanup(struct group *g)
+{
+	nodes_free(&g->nodes);
+	free(g->there);
+	free(g->ids);
+	free(g->views);
 }
 
-static int check_group(const struct snapshot_name *names, unsigned count, const struct refusal *ref)
+static int group_alloc(struct group *g)
 {
-	for (unsigned i = 0; i < count; i++)
-		for (unsigned j = 0; j < i; j++)
-			if (!strcmp(names[i].subvol, names[j].subvol))
-				return admin_refuse(ref, -EINVAL, "a group has one snapshot of a subvolume, and %s is there twice",
-						    names[i].subvol);
-	return 0;
+	g->s = calloc(g->n + 1, sizeof(*g->s));
+	g->there = calloc(g->n + 1, sizeof(*g->there));
+	g->ids = calloc(g->n + 1, sizeof(*g->ids));
+	g->views = calloc(g->n + 1, sizeof(*g->views));
+	return g->s && g->there && g->ids && g->views ? 0 : -ENOMEM;
+}
+
+static int by_id(const void *a, const void *b)
+{
+	const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* One of each subvolume. */
+static int check_different(struct group *g, const struct refusal *ref)
+{
+	char name[SUBVOL_NAME_MAX + 1] = "";
+
+	for (unsigned i = 0; i < g->n; i++)
+		g->ids[i] = g->s[i].f.id;
+	qsort(g->ids, g->n, sizeof(*g->ids), by_id);
+	for (unsigned i = 1; i < g->n && !name[0]; i++)
+		for (unsigned j = 0; g->ids[i] == g->ids[i - 1] && j < g->n; j++)
+			if (g->s[j].f.id == g->ids[i])
+				strcpy(name, g->s[j].f.name);
+	return name[0] ? admin_refuse(ref, -EINVAL, "a group has one snapshot of a subvolume, and %s is there twice", name) : 0;
 }
 
 /* Each tenant of the group has its limit. */
-static int check_tenants(struct pool *pool, const struct switching *s, unsigned n, const struct refusal *ref)
+static int check_tenants(struct pool *pool, struct group *g, const struct refusal *ref)
 {
 	int r = 0;
 
-	for (unsigned i = 0; i < n && !r; i++) {
-		const struct pool_tenant *t = tenant_find(pool, s[i].f.rec.tenant);
-		uint64_t same = 0;
+	for (unsigned i = 0; i < g->n; i++)
+		g->ids[i] = g->s[i].f.rec.tenant;
+	qsort(g->ids, g->n, sizeof(*g->ids), by_id);
+	for (unsigned i = 0, same; i < g->n && !r; i += same) {
+		const struct pool_tenant *t = tenant_find(pool, g->ids[i]);
 
-		for (unsigned j = 0; j < n; j++)
-			same += s[j].f.rec.tenant == s[i].f.rec.tenant;
+		for (same = 1; i + same < g->n && g->ids[i + same] == g->ids[i]; same++)
+			;
 		r = t ? tenant_may_snapshot(t, same, ref) : 0;
 	}
 	return r;
 }
 
-static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, const struct nodes *nodes, const struct refusal *ref)
+static int find_subvols(struct pool *pool, struct group *g, const struct refusal *ref)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < g->n && !r; i++) {
+		r = check_snapshot_name(g->names[i].snapshot, ref);
+		if (!r)
+			r = admin_find(pool, g->names[i].subvol, &g->s[i].f, ref);
+		g->s[i].name = g->names[i].snapshot;
+	}
+	return r;
+}
+
+/* What the other nodes say to it: names that are taken, long lines, numbers that are free. */
+static int check_nodes(struct pool *pool, struct group *g, const struct refusal *ref)
+{
+	int r = group_find(pool, &g->nodes, g->names, g->n, g->there);
+
+	if (r)
+		return admin_failed(ref, r);
+	for (unsigned i = 0; i < g->n && !r; i++) {
+		g->ids[i] = g->s[i].f.id;
+		if (g->there[i])
+			return admin_refuse(ref, -EEXIST, "there is a snapshot %s@%s already; take another name, or delete that one",
+					    g->names[i].subvol, g->names[i].snapshot);
+		r = check_line(&g->nodes, &g->s[i].f, ref);
+	}
+	if (r)
+		return r;
+	r = group_views(pool, &g->nodes, g->ids, g->n, g->views);
+	for (unsigned i = 0; i < g->n; i++)
+		g->s[i].view = g->views[i];
+	return r ? admin_failed(ref, r) : 0;
+}
+
+static int check_group(struct pool *pool, struct group *g, const struct refusal *ref)
+{
+	int r = find_subvols(pool, g, ref);
+
+	if (!r)
+		r = check_different(g, ref);
+	if (!r)
+		r = check_nodes(pool, g, ref);
+	return r ? r : check_tenants(pool, g, ref);
+}
+
+/* check_tenants() has left their numbers. */
+static void count_for_tenants(struct pool *pool, const struct group *g)
+{
+	for (unsigned i = 0, same; i < g->n; i += same) {
+		for (same = 1; i + same < g->n && g->ids[i + same] == g->ids[i]; same++)
+			;
+		tenant_count_snapshots(tenant_find(pool, g->ids[i]), same);
+	}
+}
+
+static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, const struct refusal *ref)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct pool_rec pr = pool->rec;
@@ -418,7 +449,7 @@ static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, c
 	if (r)
 		return r;
 	for (unsigned i = 0; i < n; i++)
-		put_switch(pool, batch, &s[i], nodes, n > 1 ? s[0].node : 0, now_ns);
+		put_switch(pool, batch, &s[i], n > 1 ? s[0].node : 0, now_ns);
 	r = write_batch(pool, &pr, batch);
 	if (r)
 		return admin_failed(ref, r);
@@ -431,32 +462,27 @@ static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, c
 int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned n, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
-	cleanup(nodes_cleanup) struct nodes nodes = { 0 };
+	cleanup(group_cleanup) struct group g = { .names = names, .n = n };
 	const struct refusal ref = { why, why_len };
-	struct switching *s;
 	int r = writable(pool, &ref);
 
+	if (!r && n > SNAPSHOT_GROUP_MAX)
+		r = admin_refuse(&ref, -EINVAL, "a group has at most %u snapshots, and these are %u; make several groups", SNAPSHOT_GROUP_MAX, n);
 	if (!r)
 		r = check_meta_room(pool, &ref);
-	if (!r)
-		r = check_group(names, n, &ref);
 	if (r)
 		return r;
-	r = nodes_load(pool->db, &nodes);
-	if (r)
+	r = group_alloc(&g) ?: group_load(pool, &g.nodes);
+	if (r) {
+		free(g.s);
 		return admin_failed(&ref, r);
-	s = calloc(n ? n : 1, sizeof(*s));
-	if (!s)
-		return admin_failed(&ref, -ENOMEM);
-	for (unsigned i = 0; i < n && !r; i++)
-		r = begin_snapshot(pool, &names[i], &nodes, &s[i], &ref);
+	}
+	r = check_group(pool, &g, &ref);
 	if (!r)
-		r = check_tenants(pool, s, n, &ref);
+		r = write_snapshots(pool, g.s, n, &ref);
 	if (!r)
-		r = write_snapshots(pool, s, n, &nodes, &ref);
-	for (unsigned i = 0; i < n && !r; i++)
-		tenant_count_snapshots(tenant_find(pool, s[i].f.rec.tenant), 1);
-	switching_end(pool, s, n);
+		count_for_tenants(pool, &g);
+	switching_end(pool, g.s, n);
 	return r;
 }
 
@@ -711,7 +737,7 @@ static int clone_volume(struct pool *pool, struct source *src, const char *name,
 	if (!r)
 		r = count(pool, s, ref);
 	if (!r) {
-		put_switch(pool, batch, s, &src->nodes, 0, admin_now_ns(&now));
+		put_switch(pool, batch, s, 0, admin_now_ns(&now));
 		r = clone_claimed(pool, src, name, rec, &s->f.counters, &pr, batch, ref);
 	}
 	if (!r)
@@ -728,7 +754,7 @@ static int source_volume(struct pool *pool, const char *name, struct source *s, 
 
 	if (r)
 		return r;
-	r = nodes_load(pool->db, &s->nodes);
+	r = group_load(pool, &s->nodes);
 	if (r)
 		return admin_failed(ref, r);
 	s->node = nodes_find(&s->nodes, f.rec.tree, f.rec.node);
@@ -777,95 +803,4 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 		return r;
 	r = pool_commit_wait(pool);
 	return r ? admin_failed(&ref, r) : 0;
-}
-
-/* ---- list ---- */
-
-static int fill_info(struct pool *pool, const struct node_entry *n, struct snapshot_info *out)
-{
-	struct counters_rec counters;
-	struct subvol_rec rec;
-	char path[SNAPSHOT_PATH_MAX + 1];
-	int r;
-
-	memset(out, 0, sizeof(*out));
-	r = sysrec_subvol(pool->db, n->rec.subvol, &rec, out->subvol);
-	if (!r)
-		r = sysrec_counters(pool->db, n->tree, n->id, &counters);
-	if (r)
-		return r == -ENOENT ? -EBADMSG : r;
-	strcpy(out->name, n->name);
-	snprintf(path, sizeof(path), "%s@%s", out->subvol, out->name);
-	out->tree = n->tree;
-	out->node = n->id;
-	out->subvol_id = n->rec.subvol;
-	out->tenant = n->rec.tenant;
-	out->group = n->rec.group;
-	out->view = n->rec.view;
-	out->created_ns = n->rec.created_ns;
-	out->size_blocks = n->rec.size_blocks;
-	out->inodes_max = n->rec.inodes_max;
-	out->used_blocks = (uint64_t)(counters.referenced + counters.meta);
-	out->used_inodes = (uint64_t)counters.inodes;
-	out->held_blocks = (uint64_t)(counters.born + counters.meta_born);
-	out->children = n->children;
-	out->deleted = rec.flags & SUBVOL_DELETING;
-	out->open = subvol_find_open(pool, path) != NULL;
-	return 0;
-}
-
-int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out)
-{
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
-
-	return snapshot_find(pool, name, out);
-}
-
-int snapshot_find(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out)
-{
-	cleanup(source_cleanup) struct source s = { 0 };
-	const struct refusal none = { 0 };
-	int r = source_find(pool, name, &s, &none);
-
-	return r ? r : fill_info(pool, s.node, out);
-}
-
-/* All of them, under the lock; the caller's function runs without it. */
-static int collect_infos(struct pool *pool, struct snapshot_info **out, size_t *count)
-{
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
-	cleanup(nodes_cleanup) struct nodes nodes = { 0 };
-	int r = nodes_load(pool->db, &nodes);
-
-	*count = 0;
-	*out = r ? NULL : calloc(nodes.count ? nodes.count : 1, sizeof(**out));
-	if (!*out)
-		return r ? r : -ENOMEM;
-	for (size_t i = 0; i < nodes.count && !r; i++)
-		if (nodes.v[i].rec.state == NODE_SNAPSHOT && tenant_is_seen(pool, nodes.v[i].rec.tenant))
-			r = fill_info(pool, &nodes.v[i], &(*out)[(*count)++]);
-	return r;
-}
-
-static int by_subvol_and_age(const void *a, const void *b)
-{
-	const struct snapshot_info *x = a, *y = b;
-	const int order = strcmp(x->subvol, y->subvol);
-
-	return order ? order : (x->node > y->node) - (x->node < y->node);
-}
-
-int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg)
-{
-	struct snapshot_info *infos;
-	size_t n;
-	int r = collect_infos(pool, &infos, &n);
-
-	if (!r)
-		qsort(infos, n, sizeof(*infos), by_subvol_and_age);
-	for (size_t i = 0; i < n && !r; i++)
-		if (!subvol || !strcmp(infos[i].subvol, subvol))
-			r = fn(&infos[i], arg);
-	free(infos);
-	return r;
 }

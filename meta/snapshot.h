@@ -22,13 +22,16 @@
  */
 #define SNAPSHOT_LINE_MAX 10000u
 
+/* What is made at one moment stops all writers of it at once. */
+#define SNAPSHOT_GROUP_MAX 1500u
+
 struct snapshot_name {
 	const char *subvol, *snapshot;
 };
 
 /*
  * Snapshots of different subvolumes at one moment, mounted or not: all or, after an error or a crash, none. What is dirty is written back
- * first; meanwhile those that change something wait. -EINVAL, -ENOENT, -EEXIST, -EMLINK (SNAPSHOT_LINE_MAX), -ENOSPC (what a reserved subvolume holds would have
+ * first; meanwhile those that change something wait. -EINVAL (two of a subvolume, more than SNAPSHOT_GROUP_MAX, no name), -ENOENT, -EEXIST, -EMLINK (SNAPSHOT_LINE_MAX), -ENOSPC (what a reserved subvolume holds would have
  * no room beside its claim), -EDQUOT, -EIO.
  */
 int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsigned count, char *why, size_t why_len);
@@ -76,6 +79,9 @@ struct snapshot_info {
 };
 
 int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct snapshot_info *out);
+/* Calls fn for those of the names that there are, in their order, until it returns non-zero, which is returned. */
+int snapshot_infos(struct pool *pool, const struct snapshot_name *names, unsigned count, int (*fn)(const struct snapshot_info *info, void *arg),
+		   void *arg);
 /* Calls fn for each snapshot, of a subvolume or (NULL) of all, oldest first in a subvolume, until it returns non-zero, which is returned. */
 int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg);
 

@@ -345,6 +345,13 @@ int snapshot_info(struct pool *pool, const struct snapshot_name *name, struct sn
 	return -ENOENT;
 }
 
+int snapshot_infos(struct pool *pool, const struct snapshot_name *names, unsigned count, int (*fn)(const struct snapshot_info *info, void *arg),
+		   void *arg)
+{
+	(void)pool, (void)names, (void)count, (void)fn, (void)arg;
+	return 0;
+}
+
 int snapshot_each(struct pool *pool, const char *subvol, int (*fn)(const struct snapshot_info *info, void *arg), void *arg)
 {
 	(void)pool, (void)subvol, (void)fn, (void)arg;

@@ -232,6 +232,8 @@ bad_input_gets_one_line() {
 	exits_with 7 nvfs snapshot create --group "$POOL:other@one" "$POOL:$vol@one"
 	exits_with 4 nvfs snapshot delete --yes "$POOL:other@one"
 	nvfs subvolume delete --yes "$POOL:other"
+	refused 'at most 1500 snapshots, and these are 1501' nvfs snapshot create --group $(seq -f "$POOL:v%.0f@one" 1501)
+	refused 'names of these 300 snapshots need .* bytes' nvfs snapshot create --group $(seq -f "$POOL:v%.0f@${long:0:240}" 300)
 	# Larger than the clone would be.
 	dd if=/dev/zero of="$at/big" bs=1M count=20 status=none
 	exits_with 5 nvfs clone "$POOL:$vol" "$POOL:new" --size 10M
@@ -429,6 +431,22 @@ a_snapshot_is_a_moment() {
 	umount.fuse.nvfs "$snap"
 }
 TEST_NAME=a_snapshot_is_a_moment run_test with_volume k a_snapshot_is_a_moment
+
+a_group_of_many() {
+	local i vols=()
+	for ((i = 1; i <= 120; i++)); do
+		vols+=("$POOL:many-$i")
+		nvfs subvolume create "$POOL:many-$i" --size 1M --thin >/dev/null
+	done
+	same "$(nvfs snapshot create --group "${vols[@]/%/@all}" | wc -l)" 120
+	same "$(nvfs snapshot list "$POOL" --json | jq '[.[] | select(.snapshot == "all") | .group] | unique | length')" 1
+	exits_with 7 nvfs snapshot create --group "${vols[@]/%/@all}"
+	for ((i = 1; i <= 120; i++)); do
+		nvfs snapshot delete --yes "$POOL:many-$i@all" >/dev/null
+		nvfs subvolume delete --yes "$POOL:many-$i" >/dev/null
+	done
+}
+TEST_NAME=a_group_of_many run_test with_volume r a_group_of_many
 
 a_group_is_one_moment() {
 	need python3
