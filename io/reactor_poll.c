@@ -261,13 +261,15 @@ int reactor_source_add(struct reactor *r, struct reactor_source *s)
 {
 	ASSERT_ON_REACTOR(r);
 	s->op = NULL;
-	s->turn = turns_party(&r->turns, s->party);
+	s->turn = turns_get(&r->turns, s->party);
 	if (!s->turn)
 		return -ENOMEM;
 	if (s->fd >= 0) {
 		s->op = poll_op_new(r, s->fd, s->events);
-		if (!s->op)
+		if (!s->op) {
+			turns_put(&r->turns, s->turn);
 			return -ENOMEM;
+		}
 		s->op->source = s;
 	}
 	s->worked_ns = reactor_now_ns(r);
@@ -287,6 +289,8 @@ void reactor_source_remove(struct reactor *r, struct reactor_source *s)
 		source_unlink(&r->resting, s);
 	else
 		source_leave(r, s);
+	turns_put(&r->turns, s->turn);
+	s->turn = NULL;
 	if (s->op)
 		poll_op_drop(r, s->op);
 	s->op = NULL;
@@ -344,6 +348,7 @@ bool reactor_run_sources(struct reactor *r)
 {
 	struct turns_party *next;
 
+	turns_forget(&r->turns);
 	if (!turns_contended(&r->turns))
 		return run_all(r);
 	for (struct turns_party *p = r->turns.active; p; p = next) {

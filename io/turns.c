@@ -9,37 +9,63 @@
 
 struct turns_party *turns_find(const struct turns *t, const void *key)
 {
-	struct turns_party *p = t->parties;
+	struct turns_party *p;
 
-	while (p && p->key != key)
-		p = p->also;
+	HASH_FIND_PTR(t->parties, &key, p);
 	return p;
 }
 
-struct turns_party *turns_party(struct turns *t, const void *key)
+struct turns_party *turns_get(struct turns *t, const void *key)
 {
 	struct turns_party *p = turns_find(t, key);
 
-	if (p)
-		return p;
-	p = calloc(1, sizeof(*p));
-	if (!p)
-		return NULL;
-	p->key = key;
-	p->also = t->parties;
-	t->parties = p;
+	if (!p) {
+		p = calloc(1, sizeof(*p));
+		if (!p)
+			return NULL;
+		p->key = key;
+		HASH_ADD_PTR(t->parties, key, p);
+		t->unused++;
+	}
+	if (!p->users++)
+		t->unused--;
 	return p;
+}
+
+void turns_put(struct turns *t, struct turns_party *p)
+{
+	assert(p->users && (p->users > 1 || !p->sources));
+	if (!--p->users)
+		t->unused++;
+}
+
+static void forget(struct turns *t, struct turns_party *p)
+{
+	HASH_DEL(t->parties, p);
+	free(p);
+}
+
+void turns_forget(struct turns *t)
+{
+	struct turns_party *p, *next;
+
+	if (!t->unused)
+		return;
+	HASH_ITER(hh, t->parties, p, next) {
+		if (!p->users)
+			forget(t, p);
+	}
+	t->unused = 0;
 }
 
 void turns_free(struct turns *t)
 {
-	while (t->parties) {
-		struct turns_party *p = t->parties;
+	struct turns_party *p, *next;
 
-		t->parties = p->also;
-		free(p);
-	}
+	HASH_ITER(hh, t->parties, p, next)
+		forget(t, p);
 	t->active = NULL;
+	t->unused = 0;
 }
 
 /* Behind those that have used as much: they came first. */

@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <uthash.h>
 
 #define TURN_NS UINT64_C(50000) /* a few small requests */
 #define TURNS_SAVED_NS UINT64_C(2000000)
@@ -22,22 +23,30 @@ struct reactor_source;
 
 struct turns_party {
 	const void *key;
+	unsigned users;                 /* turns_get() and not turns_put() */
 	unsigned sources;               /* that may have work */
 	uint64_t used_ns;               /* comparable among the active ones only */
 	struct turns_party *prev, *next; /* of the active ones */
-	struct turns_party *also;       /* of all */
 	struct reactor_source *awake;   /* the reactor's: those sources, the next one to be asked first */
+	UT_hash_handle hh;
 };
 
 struct turns {
 	struct turns_party *active;     /* those with sources that may have work; the least used is first */
-	struct turns_party *parties;    /* all that there ever were */
+	struct turns_party *parties;    /* all, by key */
+	unsigned unused;                /* of these, that nobody uses */
 };
 
-/* The party of this key, made at first use; NULL: no memory. */
-struct turns_party *turns_party(struct turns *t, const void *key);
+/* The party of this key for one user more, made for the first one; NULL: no memory. */
+struct turns_party *turns_get(struct turns *t, const void *key);
 
-/* The same, or NULL when there is none. */
+/* One user less. It stays until turns_forget(), so that whoever is at its turn can end it. None of its sources may have work. */
+void turns_put(struct turns *t, struct turns_party *p);
+
+/* Free the parties that nobody uses. Not while anybody has a turn. */
+void turns_forget(struct turns *t);
+
+/* The party of this key, or NULL when there is none. Not to be kept. */
 struct turns_party *turns_find(const struct turns *t, const void *key);
 
 void turns_free(struct turns *t);

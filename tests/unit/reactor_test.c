@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "config.h"
 
-#include "io/reactor.h"
+#include "io/reactor_ring.h"
 #include "io/slice.h"
 
 #include <errno.h>
@@ -578,7 +578,7 @@ END_TEST
 struct party_source {
 	struct reactor_source s;
 	unsigned asked;
-	bool has_work, until_over;
+	bool has_work, until_over, leaves;
 };
 
 static bool party_poll(struct reactor *r, struct reactor_source *s)
@@ -588,6 +588,8 @@ static bool party_poll(struct reactor *r, struct reactor_source *s)
 	x->asked++;
 	while (x->until_over && !reactor_turn_is_over(r))
 		;
+	if (x->leaves)
+		reactor_source_remove(r, s);
 	return x->has_work;
 }
 
@@ -639,6 +641,32 @@ START_TEST(parties_take_turns)
 	ck_assert_uint_eq(reactor_meter(r), 0);
 	for (unsigned i = 0; i < 2; i++)
 		reactor_source_remove(r, &x[i].s);
+	reactor_destroy(r);
+}
+END_TEST
+
+/* The party of the source that removes itself is at its turn still; then nothing is left of it. */
+START_TEST(parties_leave_in_their_turn)
+{
+	struct party_source x[2] = { 0 };
+	struct reactor *r = new_reactor();
+
+	for (unsigned i = 0; i < 2; i++) {
+		x[i].s = (struct reactor_source){ .poll = party_poll, .fd = -1, .party = &x[i] };
+		x[i].has_work = true;
+		ck_assert_int_eq(reactor_source_add(r, &x[i].s), 0);
+	}
+	for (int i = 0; i < 2; i++) /* x[1] is first */
+		reactor_charge(r, &x[0], 1);
+	x[1].leaves = true;
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_uint_eq(x[1].asked, 1);
+	ck_assert_uint_eq(reactor_meter(r), 0);
+	ck_assert_int_eq(reactor_run_once(r, 0), 1);
+	ck_assert_uint_eq(x[0].asked, 1);
+	ck_assert_ptr_null(turns_find(&r->turns, &x[1]));
+	ck_assert_ptr_nonnull(turns_find(&r->turns, &x[0]));
+	reactor_source_remove(r, &x[0].s);
 	reactor_destroy(r);
 }
 END_TEST
@@ -906,6 +934,6 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, reactors_have_short_turns, those_awake_are_counted, idle_reactor_uses_no_cpu,
+			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, parties_leave_in_their_turn, reactors_have_short_turns, those_awake_are_counted, idle_reactor_uses_no_cpu,
 			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }

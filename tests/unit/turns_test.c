@@ -23,7 +23,7 @@ static void begin(unsigned parties, const uint64_t *pieces)
 {
 	turns = (struct turns){ 0 };
 	for (unsigned i = 0; i < parties; i++) {
-		worker[i] = (struct worker){ .p = turns_party(&turns, &worker[i]), .piece_ns = pieces[i] };
+		worker[i] = (struct worker){ .p = turns_get(&turns, &worker[i]), .piece_ns = pieces[i] };
 		turns_join(&turns, worker[i].p);
 	}
 }
@@ -164,8 +164,40 @@ START_TEST(parties_come_and_go)
 	for (unsigned i = 0; i < PARTIES; i++)
 		ck_assert_uint_gt(worker[i].turns, 0);
 	ck_assert_ptr_eq(turns_find(&turns, &worker[2]), worker[2].p);
-	ck_assert_ptr_eq(turns_party(&turns, &worker[2]), worker[2].p);
+	ck_assert_ptr_eq(turns_get(&turns, &worker[2]), worker[2].p);
 	ck_assert_ptr_null(turns_find(&turns, NULL));
+	turns_free(&turns);
+}
+END_TEST
+
+/* Who nobody uses is there until the turn is over, and not longer. */
+START_TEST(parties_that_left_are_forgotten)
+{
+	static const char keys[1000];
+	const void *const shared = &keys[1];
+	struct turns_party *p = NULL;
+
+	turns = (struct turns){ 0 };
+	for (unsigned i = 0; i < sizeof(keys); i++) {
+		p = turns_get(&turns, &keys[i]);
+		turns_join(&turns, p);
+	}
+	ck_assert_ptr_eq(turns_get(&turns, shared), turns_find(&turns, shared));
+	for (unsigned i = 0; i < sizeof(keys); i++) {
+		turns_leave(&turns, turns_find(&turns, &keys[i]));
+		turns_put(&turns, turns_find(&turns, &keys[i]));
+	}
+	turns_worked(&turns, p, 7 * US);
+	/* One comes back in time, and one has another user. */
+	ck_assert_ptr_eq(turns_get(&turns, p->key), p);
+	turns_forget(&turns);
+	ck_assert_uint_eq(HASH_COUNT(turns.parties), 2);
+	ck_assert_ptr_eq(turns_find(&turns, p->key), p);
+	turns_put(&turns, turns_find(&turns, shared));
+	turns_put(&turns, p);
+	turns_forget(&turns);
+	ck_assert_uint_eq(HASH_COUNT(turns.parties), 0);
+	ck_assert_ptr_null(turns_find(&turns, shared));
 	turns_free(&turns);
 }
 END_TEST
@@ -173,5 +205,6 @@ END_TEST
 int main(void)
 {
 	return unit_run("turns", large_pieces_get_no_more_time, many_sources_get_no_more_time, little_work_goes_first,
-			nothing_is_idle_while_there_is_work, rest_is_not_saved, work_beside_turns_counts, parties_come_and_go, NULL);
+			nothing_is_idle_while_there_is_work, rest_is_not_saved, work_beside_turns_counts, parties_come_and_go,
+			parties_that_left_are_forgotten, NULL);
 }
