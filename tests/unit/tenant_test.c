@@ -284,14 +284,6 @@ static int any_snapshot(const struct snapshot_info *info, void *arg)
 	return 1;
 }
 
-static int snap(const char *subvol, const char *name)
-{
-	const struct snapshot_name n = { subvol, name };
-
-	why[0] = 0;
-	return snapshot_create(fx.pool, &n, 1, why, sizeof(why));
-}
-
 START_TEST(snapshots_are_counted)
 {
 	const struct snapshot_name group[] = { { "a", "g" }, { "b", "g" } }, first = { "a", "s1" };
@@ -302,13 +294,13 @@ START_TEST(snapshots_are_counted)
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .limits = { .provisioned_blocks = 30, .snapshots = 3 } }), 0);
 	ck_assert_int_eq(make_subvol("a", "t", 10), 0);
 	ck_assert_int_eq(make_subvol("b", "t", 10), 0);
-	ck_assert_int_eq(snap("a", "s1"), 0);
-	ck_assert_int_eq(snap("a", "s2"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "a", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "a", "s2"), 0);
 	ck_assert_int_eq(snapshot_create(fx.pool, group, 2, why, sizeof(why)), -EDQUOT);
 	ck_assert_ptr_nonnull(strstr(why, "has 2 snapshots and may have 3"));
-	ck_assert_int_eq(snap("b", "s1"), 0);
-	ck_assert_int_eq(snap("b", "s2"), -EDQUOT);
-	ck_assert_int_eq(snap("sv", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "b", "s1"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "b", "s2"), -EDQUOT);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s1"), 0);
 	ck_assert_int_eq(snapshot_clone(fx.pool, &first, "c", &clone, why, sizeof(why)), 0);
 	ck_assert_int_eq(snapshot_clone(fx.pool, &first, "d", &clone, why, sizeof(why)), -EDQUOT);
 	ck_assert_int_eq(subvol_delete(fx.pool, "a", why, sizeof(why)), 0);
@@ -323,13 +315,13 @@ START_TEST(snapshots_are_counted)
 	} while (info.children); /* that was the live node of the deleted subvolume */
 	ck_assert_int_eq(snapshot_delete(fx.pool, &(struct snapshot_name){ "a", "s2" }, why, sizeof(why)), 0);
 	ck_assert_uint_eq(info_of("t").snapshots, 2);
-	ck_assert_int_eq(snap("b", "s2"), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "b", "s2"), 0);
 	ck_assert_int_eq(tenant_delete(fx.pool, "t", false, why, sizeof(why)), -EBUSY);
 	ck_assert_msg(strstr(why, "has 2 subvolumes and 3 snapshots: delete them first: b, c, a@s1, b@s1, b@s2"), "%s", why);
 	tenant_act_as(&stranger);
 	ck_assert_int_eq(snapshot_info(fx.pool, &group[0], &info), -ENOENT);
 	ck_assert_int_eq(snapshot_delete(fx.pool, &(struct snapshot_name){ "b", "s1" }, why, sizeof(why)), -ENOENT);
-	ck_assert_int_eq(snap("b", "s9"), -ENOENT);
+	ck_assert_int_eq(fx_snapshot(&fx, "b", "s9"), -ENOENT);
 	ck_assert_int_eq(snapshot_clone(fx.pool, &(struct snapshot_name){ "b", "s1" }, "x", &clone, why, sizeof(why)), -ENOENT);
 	ck_assert_int_eq(snapshot_clone(fx.pool, &(struct snapshot_name){ "b", NULL }, "x", &clone, why, sizeof(why)), -ENOENT);
 	ck_assert_int_eq(snapshot_rollback(fx.pool, &(struct snapshot_name){ "b", "s1" }, why, sizeof(why)), -ENOENT);
