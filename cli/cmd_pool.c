@@ -29,10 +29,14 @@ static void print_count(const char *what, uint64_t count, const char *hold, uint
 /* Sizes of all subvolumes, and how many of these are sure. */
 static void print_promises(const json_t *p)
 {
-	char promised[SIZE_TEXT_MAX], reserved[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
+	char promised[SIZE_TEXT_MAX], reserved[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX], left[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
 
 	printf("%-14s%s, of which %s reserved\n", "promised", size_text(json_u64(p, "promised_bytes"), promised, sizeof(promised)),
 	       size_text(json_u64(p, "reserved_bytes"), reserved, sizeof(reserved)));
+	if (json_object_get(p, "unclaimed_bytes"))
+		printf("%-14s%s for new or thin ones; %s stay free for writing\n", "unreserved",
+		       size_text(json_u64(p, "unclaimed_bytes"), left, sizeof(left)),
+		       size_text(json_u64(p, "headroom_bytes"), room, sizeof(room)));
 	printf("%-14s%llu %%: up to %s\n", "overcommit", (unsigned long long)json_u64(p, "overcommit_percent"),
 	       size_text(json_u64(p, "promise_limit_bytes"), limit, sizeof(limit)));
 }

@@ -71,6 +71,8 @@ static json_t *pool_object(struct admin_context *c)
 					(int)u.overcommit_percent, "snapshot_bytes", BYTES(u.snapshot_blocks), "snapshots",
 					(int)u.snapshots, "sweeping_bytes", BYTES(u.sweeping_blocks), "sweeps", (int)u.sweeps));
 	json_object_set_new(pool, "used_bytes", json_integer(BYTES(p.data_blocks - p.free_blocks)));
+	json_object_set_new(pool, "unclaimed_bytes", json_integer(BYTES(p.unclaimed_blocks)));
+	json_object_set_new(pool, "headroom_bytes", json_integer(BYTES(p.headroom_blocks)));
 	return pool;
 }
 
@@ -116,9 +118,11 @@ static json_t *pool_set(struct admin_context *c)
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:I!}", "op", &op, "overcommit_percent", &percent))
 		return admin_bad_request(&error);
-	err = percent < 0 || percent > UINT32_MAX ? -EINVAL : pool_set_overcommit(c->server->pool, (uint32_t)percent, why, sizeof(why));
+	if (percent < 0 || percent > UINT32_MAX)
+		return control_refuse(EINVAL, "overcommit is 100 percent (none) to %u, not %lld", POOL_OVERCOMMIT_MAX, (long long)percent);
+	err = pool_set_overcommit(c->server->pool, (uint32_t)percent, why, sizeof(why));
 	if (err)
-		return control_refuse(err, "%s", why[0] ? why : "overcommit is a number of percent, 100 for none");
+		return control_refuse(err, "%s", why);
 	log_info("%s: overcommit was set to %lld percent by user %u", pool_name(c->server->pool), (long long)percent,
 		 (unsigned)c->peer->uid);
 	admin_tell(c, EVENT_POOL_CHANGED, NULL, NULL, "overcommit was set to %lld percent", (long long)percent);

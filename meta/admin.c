@@ -93,8 +93,8 @@ int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
 	room = capacity - loose - reserved;
 	admin_size((uint64_t)(room > 0 ? room : 0), left);
 	return admin_refuse(ref, -ENOSPC,
-		      "%s more cannot be reserved: of the pool's %s, %s are reserved, %s are used by thin or deleted "
-		      "subvolumes and %s stay free for writing; %s or a thin subvolume would work",
+		      "%s more cannot be reserved: of the pool's %s, %s are reserved, %s are used by snapshots and by thin or "
+		      "deleted subvolumes, and %s stay free for writing; %s or a thin subvolume would work",
 		      admin_size((uint64_t)blocks, want), admin_size(pool->data_blocks, all),
 		      admin_size((uint64_t)reserved, res), admin_size((uint64_t)(loose > 0 ? loose : 0), used),
 		      admin_size(pool->rec.headroom_blocks, head), left);
@@ -113,13 +113,24 @@ static int add_size(void *arg, const struct sys_key *key, const void *value, siz
 	return 0;
 }
 
+int admin_promised(struct pool *pool, uint64_t *blocks)
+{
+	*blocks = 0;
+	return sysrec_each(pool->db, REC_SUBVOL, add_size, blocks);
+}
+
+uint64_t admin_promise_limit(const struct pool *pool, uint32_t percent)
+{
+	return pool_capacity(pool) / 100 * percent;
+}
+
 /* A thin subvolume's promise counts against the overcommit ratio. */
 static int check_overcommit(struct pool *pool, uint64_t more, const struct refusal *ref)
 {
-	const uint64_t limit = pool_capacity(pool) / 100 * pool->rec.overcommit_percent;
+	const uint64_t limit = admin_promise_limit(pool, pool->rec.overcommit_percent);
 	char want[ADMIN_SIZE_TEXT], have[ADMIN_SIZE_TEXT], most[ADMIN_SIZE_TEXT], left[ADMIN_SIZE_TEXT];
-	uint64_t sum = 0;
-	int r = sysrec_each(pool->db, REC_SUBVOL, add_size, &sum);
+	uint64_t sum;
+	int r = admin_promised(pool, &sum);
 
 	if (r)
 		return admin_failed(ref, r);

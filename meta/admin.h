@@ -30,6 +30,12 @@ int64_t admin_now_ns(struct rec_time *rec);
 /* Claim blocks, or give them back, which is never refused: 0 or -ENOSPC, with the numbers. */
 int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref);
 
+/* Sizes of all subvolumes, in blocks, by their records: 0 or -errno. */
+int admin_promised(struct pool *pool, uint64_t *blocks);
+
+/* What these may become by thin ones, at this overcommit ratio. */
+uint64_t admin_promise_limit(const struct pool *pool, uint32_t percent);
+
 /* The same for a subvolume that grows; a thin one's promise counts against the overcommit ratio. */
 int admin_take_room(struct pool *pool, bool reserved, int64_t blocks, const struct refusal *ref);
 

@@ -190,6 +190,7 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 		.free_blocks = space.free,
 		.reserved_blocks = atomic_load(&pool->reserved_blocks),
 		.unclaimed_blocks = unclaimed > 0 ? (uint64_t)unclaimed : 0,
+		.headroom_blocks = pool->headroom_blocks,
 		.meta_bytes = mf.share_bytes,
 		.meta_free_bytes = mf.free_bytes,
 		.inodes_max = pool->label.inodes_max,

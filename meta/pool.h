@@ -57,7 +57,8 @@ struct pool_stats {
 	char name[64];
 	uint8_t uuid[16];
 	uint64_t data_blocks, free_blocks, reserved_blocks; /* data space; claims of reserved subvolumes */
-	uint64_t unclaimed_blocks; /* what all thin subvolumes together may still take */
+	uint64_t unclaimed_blocks; /* what all thin subvolumes together, or a new claim, may still take */
+	uint64_t headroom_blocks;  /* never promised: writes go there before what they replace is given back */
 	uint64_t meta_bytes, meta_free_bytes;
 	uint64_t inodes_max; /* what the room for metadata was made for, and the most that one subvolume may be given */
 	uint64_t dirty_blocks, dirty_cap_blocks;
@@ -84,6 +85,8 @@ struct pool_usage {
 
 /* 0 or -errno. Not on a reactor thread: it may sleep. */
 int pool_usage(struct pool *pool, struct pool_usage *out);
+
+#define POOL_OVERCOMMIT_MAX 10000u /* percent: beyond that it is a typing mistake */
 
 /*
  * How much subvolumes may be promised together, in percent of what the pool can hold. -EINVAL, -ENOSPC when they are promised more already: why gets

@@ -8,26 +8,6 @@
 #include "meta/admin.h"
 #include "meta/sysrec.h"
 
-#define OVERCOMMIT_MAX 10000u /* percent: beyond that it is a typing mistake */
-
-static uint64_t promise_limit(const struct pool *pool, uint32_t percent)
-{
-	return pool_capacity(pool) / 100 * percent;
-}
-
-static int add_promise(void *arg, const struct sys_key *key, const void *value, size_t len)
-{
-	struct subvol_rec rec;
-	uint64_t *sum = arg;
-
-	(void)key;
-	if (subvol_rec_decode(value, len, &rec))
-		return -EBADMSG;
-	if (!(rec.flags & SUBVOL_DELETING))
-		*sum += rec.size_blocks;
-	return 0;
-}
-
 struct node_sum {
 	struct pool *pool;
 	struct pool_usage *out;
@@ -69,20 +49,20 @@ int pool_usage(struct pool *pool, struct pool_usage *out)
 	/* Not under the administration lock, which is held for as long as a snapshot waits for writers. */
 	r = sysrec_pool(pool->db, &rec);
 	if (!r)
-		r = sysrec_each(pool->db, REC_SUBVOL, add_promise, &out->promised_blocks);
+		r = admin_promised(pool, &out->promised_blocks);
 	if (!r)
 		r = sysrec_each(pool->db, REC_NODE, add_node, &sum);
 	if (r)
 		return r;
 	out->overcommit_percent = rec.overcommit_percent;
-	out->promise_limit_blocks = promise_limit(pool, rec.overcommit_percent);
+	out->promise_limit_blocks = admin_promise_limit(pool, rec.overcommit_percent);
 	return 0;
 }
 
 /* The least ratio that allows what is promised. */
 static uint64_t least_percent(const struct pool *pool, uint64_t promised)
 {
-	const uint64_t hundredth = pool_capacity(pool) / 100, least = hundredth ? (promised + hundredth - 1) / hundredth : OVERCOMMIT_MAX;
+	const uint64_t hundredth = pool_capacity(pool) / 100, least = hundredth ? (promised + hundredth - 1) / hundredth : POOL_OVERCOMMIT_MAX;
 
 	return least > 100 ? least : 100;
 }
@@ -94,14 +74,14 @@ static int check_promises(struct pool *pool, uint32_t percent, const struct refu
 {
 	char have[ADMIN_SIZE_TEXT], most[ADMIN_SIZE_TEXT];
 	uint64_t promised = 0;
-	int r = sysrec_each(pool->db, REC_SUBVOL, add_promise, &promised);
+	int r = admin_promised(pool, &promised);
 
 	if (r)
 		return admin_failed(ref, r);
-	if (promised <= promise_limit(pool, percent) || promised <= atomic_load(&pool->reserved_blocks))
+	if (promised <= admin_promise_limit(pool, percent) || promised <= atomic_load(&pool->reserved_blocks))
 		return 0;
 	return admin_refuse(ref, -ENOSPC, "subvolumes are promised %s, and %u percent of the pool are %s; %llu percent or more would work",
-			    admin_size(promised, have), percent, admin_size(promise_limit(pool, percent), most),
+			    admin_size(promised, have), percent, admin_size(admin_promise_limit(pool, percent), most),
 			    (unsigned long long)least_percent(pool, promised));
 }
 
@@ -112,8 +92,8 @@ int pool_set_overcommit(struct pool *pool, uint32_t percent, char *why, size_t w
 	struct pool_rec rec = pool->rec;
 	int r;
 
-	if (percent < 100 || percent > OVERCOMMIT_MAX)
-		return admin_refuse(&ref, -EINVAL, "overcommit is 100 percent (none) to %u, not %u", OVERCOMMIT_MAX, percent);
+	if (percent < 100 || percent > POOL_OVERCOMMIT_MAX)
+		return admin_refuse(&ref, -EINVAL, "overcommit is 100 percent (none) to %u, not %u", POOL_OVERCOMMIT_MAX, percent);
 	if (percent == rec.overcommit_percent)
 		return 0;
 	r = check_promises(pool, percent, &ref);
