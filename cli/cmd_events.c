@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/nvfs.h"
 #include "cli/report.h"
@@ -18,18 +17,15 @@ static enum colour colour_of(const char *severity)
 /* With --json a line for each, so that a program can follow. */
 static void print_event(const json_t *e, bool json)
 {
-	const time_t sec = (time_t)(json_u64(e, "time_ns") / 1000000000);
 	const char *subvolume = json_text(e, "subvolume");
 	const char *tenant = strcmp(json_text(e, "tenant"), "default") ? json_text(e, "tenant") : "";
-	char when[32];
-	struct tm tm;
+	char when[NVFS_TIME_TEXT];
 
 	if (json) {
 		print_json_line(e);
 		return;
 	}
-	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&sec, &tm));
-	printf("%s  ", when);
+	printf("%s  ", nvfs_time_text(json_u64(e, "time_ns"), when, sizeof(when)));
 	colour_print(stdout, colour_of(json_text(e, "severity")), "%-7s", json_text(e, "severity"));
 	printf("  %-20s  %s%s%s%s%s%s\n", json_text(e, "kind"), subvolume, *subvolume ? ": " : "", *tenant ? "tenant " : "", tenant,
 	       *tenant ? ": " : "", json_text(e, "text"));

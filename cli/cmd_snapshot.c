@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/nvfs.h"
 #include "cli/report.h"
@@ -55,11 +54,9 @@ static struct snapshot_arg split_snapshot(const char *word)
 
 static json_t *with_snapshot(const struct snapshot_arg *arg)
 {
-	json_t *request = json_object(), *name = json_string(arg->snapshot);
+	json_t *request = json_object();
 
-	if (!name)
-		die(EXIT_USAGE, "the name of the snapshot is no UTF-8");
-	json_object_set_new(request, "snapshot", name);
+	nvfs_set_name(request, "snapshot", "snapshot", arg->snapshot);
 	return request;
 }
 
@@ -72,18 +69,10 @@ static void print_warnings(const json_t *reply)
 		report("warning: %s", json_string_value(warning) ? json_string_value(warning) : "?");
 }
 
-static const char *time_text(uint64_t ns, char *buf, size_t len)
-{
-	time_t seconds = (time_t)(ns / 1000000000);
-	struct tm tm;
-
-	strftime(buf, len, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &tm));
-	return buf;
-}
-
 /* ---- create ---- */
 
-static void check_one_pool(const char *first, const char *source, char **pool)
+/* what: "a group is of one". */
+static void check_one_pool(const char *first, const char *source, const char *what, char **pool)
 {
 	struct pool_ref ref;
 	char why[512];
@@ -92,7 +81,7 @@ static void check_one_pool(const char *first, const char *source, char **pool)
 	if (rc)
 		die(nvfs_exit_code(rc), "%s", why);
 	if (*pool && strcmp(*pool, ref.pool))
-		die(EXIT_USAGE, "%s and %s are of two pools; a group is of one", first, source);
+		die(EXIT_USAGE, "%s and %s are of two pools; %s", first, source, what);
 	if (!*pool)
 		*pool = copy(ref.pool, strlen(ref.pool));
 	pool_ref_free(&ref);
@@ -108,7 +97,7 @@ static json_t *create_list(const struct nvfs_args *a, char **source)
 		struct snapshot_arg arg = split_snapshot(a->words[i]);
 		const char *colon = strrchr(arg.source, ':');
 
-		check_one_pool(a->words[0], arg.source, &pool);
+		check_one_pool(a->words[0], arg.source, "a group is of one", &pool);
 		item = with_snapshot(&arg);
 		json_object_set_new(item, "subvolume", json_string(colon + 1));
 		json_array_append_new(list, item);
@@ -157,7 +146,7 @@ static int cmd_snapshot_create(const struct nvfs_args *a)
 static void print_list(const json_t *all)
 {
 	struct table *t = table_new("NAME CREATED >USED >HELD MOUNTED");
-	char used[SIZE_TEXT_MAX], held[SIZE_TEXT_MAX], when[64];
+	char used[SIZE_TEXT_MAX], held[SIZE_TEXT_MAX], when[NVFS_TIME_TEXT];
 	const json_t *s;
 	size_t i;
 
@@ -165,7 +154,7 @@ static void print_list(const json_t *all)
 		die(EXIT_REFUSED, "out of memory");
 	json_array_foreach(all, i, s) {
 		table_cell(t, "%s:%s@%s", json_text(s, "pool"), json_text(s, "subvolume"), json_text(s, "snapshot"));
-		table_cell(t, "%s", time_text(json_u64(s, "created_ns"), when, sizeof(when)));
+		table_cell(t, "%s", nvfs_time_text(json_u64(s, "created_ns"), when, sizeof(when)));
 		table_cell(t, "%s", size_text(json_u64(s, "used_bytes"), used, sizeof(used)));
 		table_cell(t, "%s", size_text(json_u64(s, "held_bytes"), held, sizeof(held)));
 		table_cell(t, "%s", nvfs_mounted_text(s));
@@ -181,11 +170,11 @@ static int cmd_snapshot_list(const struct nvfs_args *a)
 
 static void print_one(const json_t *s)
 {
-	char text[SIZE_TEXT_MAX], when[64];
+	char text[SIZE_TEXT_MAX], when[NVFS_TIME_TEXT];
 
 	printf("name         %s@%s%s\n", json_text(s, "subvolume"), json_text(s, "snapshot"),
 	       json_is_true(json_object_get(s, "subvolume_deleted")) ? " (its subvolume was deleted)" : "");
-	printf("created      %s\n", time_text(json_u64(s, "created_ns"), when, sizeof(when)));
+	printf("created      %s\n", nvfs_time_text(json_u64(s, "created_ns"), when, sizeof(when)));
 	if (json_object_get(s, "group"))
 		printf("group        %llu\n", (unsigned long long)json_u64(s, "group"));
 	printf("size         %s\n", size_text(json_u64(s, "size_bytes"), text, sizeof(text)));
@@ -235,10 +224,10 @@ static int cmd_snapshot_delete(const struct nvfs_args *a)
 static void print_would_roll_back(FILE *out, const json_t *reply)
 {
 	const json_t *w = json_object_get(reply, "would_roll_back");
-	char used[SIZE_TEXT_MAX], when[64];
+	char used[SIZE_TEXT_MAX], when[NVFS_TIME_TEXT];
 
 	fprintf(out, "would make subvolume %s what it was at %s; %s in %llu files that it has now would be gone\n", json_text(w, "subvolume"),
-		time_text(json_u64(w, "to_ns"), when, sizeof(when)), size_text(json_u64(w, "used_bytes"), used, sizeof(used)),
+		nvfs_time_text(json_u64(w, "to_ns"), when, sizeof(when)), size_text(json_u64(w, "used_bytes"), used, sizeof(used)),
 		(unsigned long long)json_u64(w, "used_inodes"));
 }
 
@@ -273,8 +262,8 @@ static json_t *clone_name(const struct nvfs_args *a, const char *source)
 		die(EXIT_USAGE, "\"%s\" names no subvolume; write %s:NAME", a->words[1], ref.pool);
 	name = json_string(ref.subvolume);
 	pool_ref_free(&ref);
-	check_one_pool(NULL, source, &pool);
-	check_one_pool(source, a->words[1], &pool);
+	check_one_pool(NULL, source, NULL, &pool);
+	check_one_pool(source, a->words[1], "a clone shares blocks with its origin, and is in the same pool", &pool);
 	return name;
 }
 

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/nvfs.h"
 #include "cli/report.h"
@@ -40,11 +39,8 @@ static void print_rates(const json_t *sv)
 
 static void print_one(const json_t *sv)
 {
-	char size[SIZE_TEXT_MAX], used[SIZE_TEXT_MAX], when[64];
-	time_t created = (time_t)(json_u64(sv, "created_ns") / 1000000000);
-	struct tm tm;
+	char size[SIZE_TEXT_MAX], used[SIZE_TEXT_MAX], when[NVFS_TIME_TEXT];
 
-	strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", localtime_r(&created, &tm));
 	printf("name         %s\n", json_text(sv, "name"));
 	printf("tenant       %s\n", json_text(sv, "tenant"));
 	printf("size         %s\n", size_text(json_u64(sv, "size_bytes"), size, sizeof(size)));
@@ -53,7 +49,7 @@ static void print_one(const json_t *sv)
 	       (unsigned long long)json_u64(sv, "inodes"));
 	printf("claim        %s\n", json_is_true(json_object_get(sv, "thin")) ? "thin" : "reserved");
 	printf("compression  %s\n", json_text(sv, "compression"));
-	printf("created      %s\n", when);
+	printf("created      %s\n", nvfs_time_text(json_u64(sv, "created_ns"), when, sizeof(when)));
 	print_rates(sv);
 	fputs("mounted      ", stdout);
 	visible_print(stdout, nvfs_mounted_text(sv), strlen(nvfs_mounted_text(sv)));
@@ -92,7 +88,7 @@ static int cmd_subvolume_create(const struct nvfs_args *a)
 	if (arg_given(a, "thin") || arg_given(a, "reserved"))
 		json_object_set_new(request, "thin", json_boolean(arg_given(a, "thin")));
 	if (arg_given(a, "tenant"))
-		json_object_set_new(request, "tenant", json_string(arg_text(a, "tenant")));
+		nvfs_set_name(request, "tenant", "tenant", arg_text(a, "tenant"));
 	if (arg_given(a, "compression"))
 		json_object_set_new(request, "compression", json_string(arg_text(a, "compression")));
 	return show(a, nvfs_call(a->words[0], "subvolume.create", "name", request));

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/nvfs.h"
 #include "cli/report.h"
@@ -34,19 +35,17 @@ static struct tenant_arg split_tenant(const char *word)
 	if (!slash || slash == arg.pool || !slash[1])
 		die(EXIT_USAGE, "\"%s\" names no tenant; write POOL/TENANT", word);
 	*slash = '\0';
+	if (strchr(arg.pool, '/') && access(arg.pool, F_OK) && errno == ENOENT)
+		die(EXIT_NOT_FOUND, "\"%s\" names no tenant: there is no file %s, and no name has a slash; write POOL/TENANT", word, arg.pool);
 	arg.name = slash + 1;
 	return arg;
 }
 
 static json_t *with_name(const struct tenant_arg *arg, json_t *request)
 {
-	json_t *name = json_string(arg->name);
-
-	if (!name)
-		die(EXIT_USAGE, "\"%s\" is not UTF-8: a tenant's name has letters, digits, '.', '_' and '-'", arg->name);
 	if (!request)
 		request = json_object();
-	json_object_set_new(request, "name", name);
+	nvfs_set_name(request, "name", "tenant", arg->name);
 	return request;
 }
 
@@ -188,15 +187,6 @@ static const char *amount(uint64_t n, bool bytes, char *buf, size_t len)
 	return buf;
 }
 
-static const char *time_text(uint64_t ns, char *buf, size_t len)
-{
-	time_t t = (time_t)(ns / 1000000000);
-	struct tm tm;
-
-	strftime(buf, len, "%Y-%m-%d %H:%M:%S", localtime_r(&t, &tm));
-	return buf;
-}
-
 static const char *span_text(uint64_t s, char *buf, size_t len)
 {
 	if (s % 86400 == 0)
@@ -214,16 +204,17 @@ static void print_soft(const json_t *t)
 {
 	const json_t *limit = json_object_get(t, "limits");
 	const uint64_t since = json_u64(t, "soft_since_ns"), grace = json_u64(limit, "grace_s");
-	char size[SIZE_TEXT_MAX], span[32], when[64];
+	char size[SIZE_TEXT_MAX], span[32], when[NVFS_TIME_TEXT];
 
 	if (!json_u64(limit, "soft_bytes"))
 		return;
 	printf("%-14s%s, for at most %s above it\n", "soft limit", size_text(json_u64(limit, "soft_bytes"), size, sizeof(size)),
 	       span_text(grace, span, sizeof(span)));
 	if (since)
-		printf("%-14ssince %s", "", time_text(since, when, sizeof(when)));
+		printf("%-14ssince %s", "", nvfs_time_text(since, when, sizeof(when)));
 	if (since)
-		printf(" above it; until %s\n", time_text(since + grace * 1000000000, when, sizeof(when)));
+		printf(" above it; nothing grows %s %s\n", since / 1000000000 + grace > (uint64_t)time(NULL) ? "from" : "since",
+		       nvfs_time_text(since + grace * 1000000000, when, sizeof(when)));
 }
 
 /* What there is, and of how much; a rate only if it is limited. */
@@ -276,7 +267,7 @@ static void print_owners(const char *title, const json_t *ids)
 
 static void print_one(const json_t *t)
 {
-	char when[64];
+	char when[NVFS_TIME_TEXT];
 
 	printf("%-14s%s\n", "name", json_text(t, "name"));
 	for (size_t i = 0; i < LIMITS; i++)
@@ -287,7 +278,7 @@ static void print_one(const json_t *t)
 	print_owners("owner uids", json_object_get(t, "owner_uids"));
 	print_owners("owner gids", json_object_get(t, "owner_gids"));
 	if (json_u64(t, "created_ns"))
-		printf("%-14s%s\n", "created", time_text(json_u64(t, "created_ns"), when, sizeof(when)));
+		printf("%-14s%s\n", "created", nvfs_time_text(json_u64(t, "created_ns"), when, sizeof(when)));
 }
 
 /* What was allowed and has to be said is no part of the table. */

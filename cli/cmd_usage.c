@@ -72,9 +72,9 @@ static json_t *side_of(const char *word, char **pool)
 	*pool = strdup(ref.pool);
 	side = json_pack("{s:s}", "subvolume", ref.subvolume);
 	if (arg.snapshot)
-		json_object_set_new(side, "snapshot", json_string(arg.snapshot));
-	if (!*pool || !side || (arg.snapshot && !json_object_get(side, "snapshot")))
-		die(EXIT_USAGE, "the name of the snapshot is no UTF-8");
+		nvfs_set_name(side, "snapshot", "snapshot", arg.snapshot);
+	if (!*pool || !side)
+		die(EXIT_REFUSED, "out of memory");
 	pool_ref_free(&ref);
 	snapshot_arg_free(&arg);
 	return side;
@@ -220,7 +220,7 @@ static void count_in(struct usage_list *l, const char *source, const char *snaps
 	if (ref.subvolume)
 		json_object_set_new(request, "subvolume", json_string(ref.subvolume));
 	if (snapshot)
-		json_object_set_new(request, "snapshot", json_string(snapshot));
+		nvfs_set_name(request, "snapshot", "snapshot", snapshot);
 	l->pool = ref.pool;
 	json_decref(nvfs_call_on(client, source, "du", request));
 	take_lines(client, source, "counting", take_usage, l);

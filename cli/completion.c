@@ -24,6 +24,8 @@ struct line {
 	const struct nvfs_command *command;
 	const struct nvfs_option *value_of; /* the last word is a value of this option */
 	unsigned position; /* of the last word among those that are no options; from 0, group and verb not counted */
+	const char *first;    /* of those words, or NULL */
+	char prefix[64];      /* "--tenant=" where the value is in the same word as its option */
 	bool lost; /* there is no such command */
 	json_t *out;
 };
@@ -89,7 +91,7 @@ static const struct nvfs_option *find_option(const char *word)
 
 static void take_plain_word(struct line *l, const char *word)
 {
-	if (l->lost)
+	if (l->lost || (!l->group && !strcmp(word, "help")))
 		return;
 	if (!l->group) {
 		l->group = nvfs_find_group(word);
@@ -100,7 +102,8 @@ static void take_plain_word(struct line *l, const char *word)
 		l->command = nvfs_find_command(l->group, word);
 		l->lost = !l->command;
 	} else {
-		l->position++;
+		if (!l->position++)
+			l->first = word;
 	}
 }
 
@@ -203,14 +206,41 @@ static void offer_source(struct line *l, const char *kind, bool plain)
 	}
 }
 
-static void offer_tenant(struct line *l)
+/* The value of an option: a name alone, of the pool that the line names, or of any. */
+static int offer_tenant_names(const char *pool, void *arg)
+{
+	struct line *l = arg;
+	json_t *reply = ask(pool, "tenant.list");
+	const json_t *t;
+	char word[320];
+	size_t i;
+
+	json_array_foreach(json_object_get(reply, "tenants"), i, t) {
+		snprintf(word, sizeof(word), "%s%s", l->prefix, json_text(t, "name"));
+		offer(l, word);
+	}
+	json_decref(reply);
+	return 0;
+}
+
+static void offer_tenant_value(struct line *l)
+{
+	cleanup_free char *pool = l->first ? pool_of(l->first, ':') : NULL;
+
+	if (pool)
+		offer_tenant_names(pool, l);
+	else
+		client_each_pool(offer_tenant_names, l);
+}
+
+static void offer_tenant(struct line *l, const char *kind)
 {
 	cleanup_free char *pool = pool_of(last_word(l), '/');
 
-	if (pool)
-		offer_list(l, pool, "tenant.list", "tenants", '/', "name", NULL, "");
-	else
+	if (!pool)
 		client_each_pool(offer_pool_slash, l);
+	else if (!strstr(kind, "/NEW"))
+		offer_list(l, pool, "tenant.list", "tenants", '/', "name", NULL, "");
 }
 
 static void offer_files(struct line *l)
@@ -222,7 +252,7 @@ static void offer_files(struct line *l)
 static void offer_kind(struct line *l, const char *kind, bool plain)
 {
 	if (!strncmp(kind, "POOL/", 5))
-		offer_tenant(l);
+		offer_tenant(l, kind);
 	else if (!strncmp(kind, "POOL:", 5))
 		offer_source(l, kind, plain);
 	else if (!strcmp(kind, "POOL"))
@@ -288,13 +318,17 @@ static void offer_options(struct line *l, const struct nvfs_option *options)
 	}
 }
 
-static void offer_choices(struct line *l, const struct nvfs_option *o, const char *prefix)
+/* What can stand behind l->prefix. */
+static void offer_values(struct line *l, const struct nvfs_option *o)
 {
 	char word[128];
 
+	if (o->value && !strcmp(o->value, "TENANT"))
+		offer_tenant_value(l);
+
 	for (const char *at = o->kind == OPTION_CHOICE ? o->value : NULL; at; at = strchr(at, '|')) {
 		at += *at == '|';
-		snprintf(word, sizeof(word), "%s%.*s", prefix, (int)strcspn(at, "|"), at);
+		snprintf(word, sizeof(word), "%s%.*s", l->prefix, (int)strcspn(at, "|"), at);
 		offer(l, word);
 	}
 }
@@ -303,11 +337,10 @@ static void offer_all_options(struct line *l)
 {
 	const char *word = last_word(l), *equals = strchr(word, '=');
 	const struct nvfs_option *o = equals ? find_option(word) : NULL;
-	char prefix[64];
 
 	if (o) {
-		snprintf(prefix, sizeof(prefix), "--%s=", o->name);
-		offer_choices(l, o, prefix);
+		snprintf(l->prefix, sizeof(l->prefix), "--%s=", o->name);
+		offer_values(l, o);
 		return;
 	}
 	if (l->command)
@@ -336,7 +369,7 @@ static void offer_verbs(struct line *l)
 static void offer_what_fits(struct line *l)
 {
 	if (l->value_of)
-		offer_choices(l, l->value_of, "");
+		offer_values(l, l->value_of);
 	else if (begins(last_word(l), "--") || !strcmp(last_word(l), "-"))
 		offer_all_options(l);
 	else if (l->command)

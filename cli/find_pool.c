@@ -236,6 +236,8 @@ static int parse(const char *source, bool snapshots, struct pool_ref *ref, char 
 		return rc;
 	if (strchr(pool, '/'))
 		return parse_path(pool, ref, why, why_len);
+	if (strchr(pool, ':'))
+		return refuse(-EINVAL, why, why_len, "\"%s\" has more than one colon, and no name has any; write POOL:SUBVOLUME", source);
 	if (!label_name_valid(pool))
 		return refuse(-EINVAL, why, why_len,
 			      "\"%s\" is no name of a pool (1 to 63 of A-Z a-z 0-9 . _ -) and no path (one with a /)",

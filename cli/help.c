@@ -31,7 +31,7 @@ void help_all(FILE *out)
 		print_verbs(out, g);
 	fputs("\n"
 	      "nvfs COMMAND --help and nvfs COMMAND VERB --help show options and examples.\n"
-	      "Every command has --json; sizes are written like 10G or 512Mi.\n"
+	      "All but debug and completion have --json. Sizes are written like 10G or 512Mi.\n"
 	      "All of it, with the exit codes: man nvfs.\n",
 	      out);
 }
@@ -60,12 +60,17 @@ void help_group(FILE *out, const struct nvfs_group *group)
 	fprintf(out, "\nnvfs %s VERB --help shows options and examples.\n", group->name);
 }
 
+#define OPTION_WIDTH 25
+
 static void print_option(FILE *out, const struct nvfs_option *o)
 {
 	char text[64];
 
 	snprintf(text, sizeof(text), "--%s%s%s", o->name, o->value ? " " : "", o->value ? o->value : "");
-	fprintf(out, "  %-24s %s\n", text, o->help);
+	if (strlen(text) > OPTION_WIDTH)
+		fprintf(out, "  %s\n  %*s %s\n", text, OPTION_WIDTH, "", o->help);
+	else
+		fprintf(out, "  %-*s %s\n", OPTION_WIDTH, text, o->help);
 }
 
 static void print_lines(FILE *out, const char *prefix, const char *lines)

@@ -190,6 +190,9 @@ struct snapshot_arg {
 struct snapshot_arg snapshot_arg_split(const char *word);
 void snapshot_arg_free(struct snapshot_arg *arg);
 
+/* object[key] = a name that was typed; exits with a line when it cannot be that of a `what`: "snapshot", "tenant". */
+void nvfs_set_name(json_t *object, const char *key, const char *what, const char *name);
+
 /* In cmd_usage.c, with `nvfs du`, whose answers come in lines as well. */
 int cmd_snapshot_diff(const struct nvfs_args *a);
 
@@ -199,6 +202,10 @@ int nvfs_exit_code(int err);
 /* Print value as JSON: over several lines for people who look at it, or on one, for what goes on. */
 void print_json(const json_t *value);
 void print_json_line(const json_t *value);
+
+/* Nanoseconds since 1970, in the local time; buf, which has NVFS_TIME_TEXT bytes or more. */
+#define NVFS_TIME_TEXT 64
+const char *nvfs_time_text(uint64_t ns, char *buf, size_t len);
 
 /* Numbers of a reply. */
 uint64_t json_u64(const json_t *object, const char *key);

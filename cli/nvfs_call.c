@@ -10,6 +10,7 @@
 #include "cli/report.h"
 #include "io/size.h"
 #include "io/visible.h"
+#include "meta/records.h"
 
 int nvfs_exit_code(int err)
 {
@@ -42,6 +43,13 @@ int nvfs_exit_code(int err)
 	default:
 		return EXIT_REFUSED;
 	}
+}
+
+void nvfs_set_name(json_t *object, const char *key, const char *what, const char *name)
+{
+	if (object_name_validate(name, strlen(name)))
+		die(EXIT_USAGE, "\"%.80s\" cannot be the name of a %s: 1 to 255 of A-Z a-z 0-9 . _ -, not starting with . or -", name, what);
+	json_object_set_new(object, key, json_string(name));
 }
 
 struct client *nvfs_connect(const char *source, int want_subvolume, struct pool_ref *ref)
@@ -298,6 +306,15 @@ void print_json(const json_t *value)
 void print_json_line(const json_t *value)
 {
 	dump_json(value, JSON_COMPACT);
+}
+
+const char *nvfs_time_text(uint64_t ns, char *buf, size_t len)
+{
+	const time_t seconds = (time_t)(ns / 1000000000);
+	struct tm tm;
+
+	strftime(buf, len, "%Y-%m-%d %H:%M:%S", localtime_r(&seconds, &tm));
+	return buf;
 }
 
 uint64_t json_u64(const json_t *object, const char *key)

@@ -206,6 +206,14 @@ bash_completes_what_there_is() {
 	same "$(completed "nvfs snapshot create $POOL:alph")" "alpha@ "
 	same "$(completed "nvfs subvolume create $POOL:al")" " "
 	same "$(completed "nvfs subvolume create $POOL:x --compression=")" "off lz4 "
+	nvfs tenant create "$POOL/red" >/dev/null
+	nvfs tenant create "$POOL/rose" >/dev/null
+	same "$(completed "nvfs tenant show $POOL/r")" "$POOL/red $POOL/rose "
+	same "$(completed "nvfs tenant create $POOL/r")" " "
+	same "$(completed "nvfs subvolume create $POOL:x --tenant r")" "red rose "
+	same "$(completed "nvfs subvolume create $POOL:x --tenant=ro")" "rose "
+	nvfs tenant delete "$POOL/red" --yes
+	nvfs tenant delete "$POOL/rose" --yes
 	nvfs snapshot delete "$POOL:alpha@one" --yes --wait
 	nvfs subvolume delete "$POOL:alpha" --yes
 	nvfs subvolume delete "$POOL:alps" --yes
@@ -244,6 +252,7 @@ help_fits_a_screen() {
 overcommit_is_kept_and_checked() {
 	local percent data
 	exits_with 2 nvfs pool set "$POOL"
+	refused 'overcommit is 100 percent .* to 10000, not 99999999999' nvfs pool set "$POOL" --overcommit 99999999999
 	refused '100 percent \(none\) to' nvfs pool set "$POOL" --overcommit 99
 	data=$(nvfs pool show "$POOL" --json | jq .promise_limit_bytes)
 	nvfs subvolume create "$POOL:thin" --thin --size $((data / 4096 * 4096 - 1048576)) >/dev/null
@@ -316,7 +325,13 @@ settings_outlive_the_daemon() {
 	same "$(nvfs pool show "$POOL" --json | jq .overcommit_percent)" 150
 }
 
+# adds_up USED: by snapshots and thin ones.
+adds_up() {
+	same "$(nvfs pool show "$POOL" --json | jq ".data_bytes - .reserved_bytes - .unclaimed_bytes - .headroom_bytes")" "$1"
+}
+
 pools_say_what_is_promised() {
+	local before
 	make_scratch firm
 	nvfs subvolume create "$POOL:loose" --size 32M --thin >/dev/null
 	nvfs pool show "$POOL" --json >out
@@ -324,6 +339,24 @@ pools_say_what_is_promised() {
 	nvfs pool show "$POOL" >out
 	grep -qE '^promised +96M, of which 64M reserved$' out
 	grep -qE '^overcommit +150 %: up to ' out
+	adds_up 0
+	# What a snapshot holds, and what a thin one has, is taken from what is unreserved.
+	mkdir -p firm loose
+	mount.nvfs "$POOL:firm" firm
+	mount.nvfs "$POOL:loose" loose
+	head -c 10M /dev/urandom >firm/f
+	head -c 3M /dev/urandom >loose/f
+	umount.fuse.nvfs loose
+	nvfs snapshot create "$POOL:firm@one" >/dev/null
+	umount.fuse.nvfs firm
+	# What a snapshot holds are blocks of data; a thin one is charged for its directory, too.
+	adds_up $(((13 << 20) + 4096))
+	before=$(nvfs pool show "$POOL" --json | jq .unclaimed_bytes)
+	exits_with 5 nvfs subvolume create "$POOL:new" --size $((before + 4096))
+	nvfs subvolume create "$POOL:new" --size "$before" >/dev/null
+	same "$(nvfs pool show "$POOL" --json | jq .unclaimed_bytes)" 0
+	nvfs subvolume delete "$POOL:new" --yes
+	nvfs snapshot delete "$POOL:firm@one" --yes --wait
 	nvfs subvolume delete "$POOL:firm" --yes
 	nvfs subvolume delete "$POOL:loose" --yes
 }

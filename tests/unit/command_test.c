@@ -132,6 +132,10 @@ static const struct {
 	{"nvfs events tank-that-is-not-there", ""},
 	{"nvfs subvolume show tank-that-is-not-there:", ""},
 	{"nvfs --nosuch po", "pool"},
+	{"nvfs help subv", "subvolume"},
+	{"nvfs help pool sh", "show"},
+	{"nvfs pool help", ""},
+	{"nvfs subvolume create tank-that-is-not-there:a --tenant ", ""},
 };
 
 START_TEST(what_fits_is_offered)
