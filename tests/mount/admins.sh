@@ -65,6 +65,8 @@ each_bad_snapshot() {
 			refused_with '2|4' "$bad" nvfs snapshot $verb "$POOL:data@$name"
 		done
 		refused_with '2|4' "$bad" nvfs clone "$POOL:data@$name" "$POOL:new"
+		refused_with 2 "$bad" nvfs snapshot diff "$POOL:data@$name"
+		refused_with 2 "$bad" nvfs du "$POOL:data@$name"
 		refused_with '2|4' "$bad|no subvolume none" nvfs snapshot create --group "$POOL:none@good" "$POOL:data@$name"
 		refused_with 32 "$bad" mount.nvfs "$POOL:data@$name" m
 	done
@@ -79,10 +81,32 @@ each_bad_snapshot() {
 	refused_with 4 'no subvolume none; nvfs subvolume list' nvfs snapshot create --group "$POOL:data@s" "$POOL:none@s"
 	refused_with 4 'no subvolume none; nvfs subvolume list' nvfs clone "$POOL:none" "$POOL:new"
 	refused_with 7 'already' nvfs clone "$POOL:data" "$POOL:data"
+	refused_with 2 'two pools; a clone' nvfs clone "$POOL:data" "$POOL-none:data"
 	refused_with 2 'twice|different|more than once' nvfs snapshot create --group "$POOL:data@s" "$POOL:data@t"
 	for name in a/b a:b '' "$(printf 'x%.0s' {1..300})" -x; do
 		refused_with 2 "$bad" nvfs clone "$POOL:data" "$POOL:$name"
 	done
+}
+
+tenants_that_cannot_be() {
+	nothing_changes each_bad_tenant
+	same "$(nvfs tenant list "$POOL" --json | grep -c '"name"')" 1
+}
+each_bad_tenant() {
+	local name verb bad='cannot be the name of a tenant|names no tenant'
+	for name in a/b a@b a:b '' "$(printf 'x%.0s' {1..300})" $'\xff\xfe' -x .x . .. ' x' $'a\nb' $'\e[2J' \* %s%n; do
+		for verb in create show 'set --used 1M' 'delete --yes' 'delete --dry-run'; do
+			# shellcheck disable=SC2086 # words
+			refused_with '2|4' "$bad" nvfs tenant $verb "$POOL/$name"
+		done
+		refused_with 2 "$bad" nvfs subvolume create "$POOL:s" --size 1M --tenant="$name"
+	done
+	for verb in show 'set --used 1M' 'delete --yes' 'delete --dry-run'; do
+		# shellcheck disable=SC2086
+		refused_with 4 'no tenant none; nvfs tenant list' nvfs tenant $verb "$POOL/none"
+	done
+	refused_with 4 'no tenant none; nvfs tenant list' nvfs subvolume create "$POOL:s" --size 1M --tenant none
+	refused_with 8 'default .* stays' nvfs tenant delete --yes "$POOL/default"
 }
 
 longest_name_is_fine() {
@@ -309,6 +333,121 @@ killed_ones_leave_nothing_half_done() {
 	nvfs pool show "$POOL" --json | grep -q "\"reserved_bytes\": $((32 << 20)),"
 }
 
+# Snapshots, clones, rollbacks, what looks at all there is, and tenants; one of the two subvolumes is mounted.
+killed_soon_one_by_one() {
+	local i both
+	for i in $(seq 12); do
+		killed_soon nvfs snapshot create --group "$POOL:mortal@g" "$POOL:other@g"
+		# A request that arrived is done, or not yet.
+		nvfs sync "$POOL" && nvfs tenant set "$POOL/few" --used 8M >/dev/null
+		both=$(nvfs snapshot list "$POOL" --json | jq -c 'map(select(.snapshot == "g").subvolume)')
+		[ "$both" = '[]' ] || same "$both" '["mortal","other"]'
+		killed_soon nvfs snapshot diff "$POOL:mortal@first"
+		killed_soon nvfs du "$POOL"
+		killed_soon nvfs sync "$POOL"
+		killed_soon nvfs clone "$POOL:mortal@first" "$POOL:copy"
+		killed_soon nvfs snapshot rollback --yes "$POOL:other@first"
+		killed_soon nvfs subvolume delete --yes --wait "$POOL:copy"
+		killed_soon nvfs snapshot delete --yes --wait "$POOL:mortal@g"
+		killed_soon nvfs snapshot delete --yes "$POOL:other@g"
+		killed_soon nvfs tenant create "$POOL/brief" --used 1M
+		killed_soon nvfs tenant set "$POOL/brief" --used 2M --soft 1M
+		killed_soon nvfs tenant delete --yes "$POOL/brief"
+		killed_soon nvfs events "$POOL" --follow
+		killed_soon nvfs top "$POOL"
+		# Nobody is left waiting, and each file is whole.
+		timeout 20 dd if=/dev/urandom of=m/f bs=64k count=16 conv=fsync status=none
+		nvfs snapshot delete --yes "$POOL:mortal@g" >/dev/null 2>&1 || :
+		nvfs snapshot delete --yes "$POOL:other@g" >/dev/null 2>&1 || :
+	done
+}
+
+killed_snapshots_leave_nothing_half_done() {
+	local before
+	need jq
+	nvfs tenant create "$POOL/few" >/dev/null
+	nvfs subvolume create "$POOL:mortal" --size 8M --tenant few >/dev/null
+	nvfs subvolume create "$POOL:other" --size 8M --tenant few >/dev/null
+	mount.nvfs "$POOL:mortal" m
+	echo first >m/first
+	nvfs snapshot create --group "$POOL:mortal@first" "$POOL:other@first" >/dev/null
+	before=$(inventory | grep reserved_bytes)
+	killed_soon_one_by_one
+	nvfs subvolume delete --yes "$POOL:copy" >/dev/null 2>&1 || :
+	nvfs tenant delete --yes "$POOL/brief" >/dev/null 2>&1 || :
+	same "$(inventory | grep reserved_bytes)" "$before"
+	umount.fuse.nvfs m
+	# All of it still works.
+	nvfs snapshot rollback --yes "$POOL:mortal@first"
+	mount.nvfs "$POOL:mortal" m
+	same "$(ls m)" first
+	umount.fuse.nvfs m
+	for before in subvolume:mortal subvolume:other snapshot:mortal@first snapshot:other@first; do
+		nvfs "${before%%:*}" delete --yes --wait "$POOL:${before#*:}"
+	done
+	same "$(nvfs tenant show "$POOL/few" --json | jq -c '.use | [.used_bytes, .provisioned_bytes, .inodes, .subvolumes, .snapshots]')" '[0,0,0,0,0]'
+	nvfs tenant delete --yes "$POOL/few"
+}
+
+# It is served or it is not, and says so; the other command makes it so.
+killed_starts_and_stops() {
+	local i pool=$POOL-short
+	mkfs.nvfs --quiet --name "$pool" --size 96M short.img
+	for i in $(seq 8); do
+		killed_soon nvfs pool start ./short.img
+		in_time nvfs pool start ./short.img >/dev/null 2>&1
+		nvfs subvolume create "$pool:v$i" --size 1M >/dev/null
+		killed_soon nvfs pool stop "$pool"
+		in_time stops_or_is_stopped "$pool"
+		fsck.nvfs -n short.img
+	done
+	nvfs pool start ./short.img
+	same "$(nvfs subvolume list "$pool" --json | grep -c '"name"')" 8
+	nvfs pool stop "$pool"
+	rm short.img
+}
+stops_or_is_stopped() {
+	local status=0
+	nvfs pool stop "$1" >/dev/null 2>&1 || status=$?
+	[ $status = 0 ] || [ $status = 3 ]
+	fails nvfs pool show "$1" >/dev/null 2>&1
+}
+
+# Opposite things to one tenant: it is never deleted with something in it, and nothing is made in one that is not there.
+tenants_at_once() {
+	local i pids=()
+	for i in 1 2 3 4; do
+		one_tenant_administrator $i >"$WORK/said.$i" 2>&1 &
+		pids+=($!)
+	done
+	for i in 1 2 3 4; do
+		wait "${pids[i - 1]}" || { cat "$WORK/said.$i"; return 1; }
+	done
+	nvfs subvolume delete --yes "$POOL:inside" >/dev/null 2>&1 || :
+	nvfs tenant delete --yes "$POOL/wanted" >/dev/null 2>&1 || :
+	fails nvfs tenant show "$POOL/wanted" 2>/dev/null
+	fails nvfs subvolume show "$POOL:inside" 2>/dev/null
+}
+one_tenant_administrator() {
+	local i status err=$WORK/admin.$1 limit
+	for ((i = 0; i < 30; i++)); do
+		status=0
+		limit=$((RANDOM % 2 + 1))
+		case $((RANDOM % 6)) in
+		0) nvfs tenant create "$POOL/wanted" --subvolumes 1 ;;
+		1) nvfs tenant delete --yes "$POOL/wanted" ;;
+		2 | 3) nvfs subvolume create "$POOL:inside" --size 1M --tenant wanted ;;
+		4) nvfs subvolume delete --yes "$POOL:inside" ;;
+		5) nvfs tenant set "$POOL/wanted" --used ${limit}M --inodes ${limit}000 ;;
+		esac >"$WORK/out.$1" 2>"$err" || status=$?
+		[[ $status =~ ^(0|4|5|6|7)$ ]] || { echo "status $status: $(cat "$err")"; return 1; }
+		[ "$(grep -c . "$err")" -le 1 ] || { cat "$err"; return 1; }
+		# What one sets is set as a whole.
+		nvfs tenant show "$POOL/wanted" --json >"$WORK/shown.$1" 2>/dev/null || continue
+		jq -e '.limits | .used_bytes == .inodes / 1000 * 1048576' "$WORK/shown.$1" >/dev/null || { cat "$WORK/shown.$1"; return 1; }
+	done
+}
+
 killed_mounts_let_go() {
 	local i
 	nvfs subvolume create "$POOL:mortal" --size 4M
@@ -327,9 +466,9 @@ killed_mounts_let_go() {
 	in_time nvfs subvolume delete --yes "$POOL:mortal" 2>/dev/null
 }
 
-for t in names_that_cannot_be snapshots_that_cannot_be longest_name_is_fine sizes_that_cannot_be more_than_the_pool_has what_is_not_there_and_what_is_in_use \
-	eight_at_once resized_by_eight half_a_request_does_nothing whole_requests_are_done killed_ones_leave_nothing_half_done \
-	killed_mounts_let_go; do
+for t in names_that_cannot_be snapshots_that_cannot_be tenants_that_cannot_be longest_name_is_fine sizes_that_cannot_be more_than_the_pool_has what_is_not_there_and_what_is_in_use \
+	eight_at_once tenants_at_once resized_by_eight half_a_request_does_nothing whole_requests_are_done \
+	killed_ones_leave_nothing_half_done killed_snapshots_leave_nothing_half_done killed_starts_and_stops killed_mounts_let_go; do
 	run_test $t
 done
 run_test cp /bin/true "$MNT_data/works"
