@@ -21,14 +21,18 @@ name, how, seed = sys.argv[1:4]
 fd = os.open(name, os.O_RDWR | os.O_CREAT | (os.O_DIRECT if how == 'direct' else 0), 0o644)
 blocks = int(sys.argv[4]) if len(sys.argv) > 4 else os.fstat(fd).st_size // 4096
 step = int(sys.argv[5]) if len(sys.argv) > 5 else 64
-unit = hashlib.shake_128(seed.encode()).digest(4096)
+def unit(b): # one for all, which compresses well, or of a seed "noise..." one for each
+    return hashlib.shake_128(f'{seed}{b if seed.startswith("noise") else ""}'.encode()).digest(4096)
+alike = unit(0)
+def block(b):
+    return b.to_bytes(8, 'big') + (unit(b) if seed.startswith('noise') else alike)[8:]
 done, refused = 0, '-'
 if how == 'mapped':
     if os.fstat(fd).st_size < blocks * 4096:
         os.ftruncate(fd, blocks * 4096)
     m = mmap.mmap(fd, blocks * 4096)
     for b in range(blocks):
-        m[b * 4096:b * 4096 + 4096] = b.to_bytes(8, 'big') + unit[8:]
+        m[b * 4096:b * 4096 + 4096] = block(b)
     try:
         m.flush()
         os.fsync(fd)
@@ -40,7 +44,7 @@ else:
     while done < blocks:
         n = min(step, blocks - done)
         for i in range(n):
-            buf[i * 4096:i * 4096 + 4096] = (done + i).to_bytes(8, 'big') + unit[8:]
+            buf[i * 4096:i * 4096 + 4096] = block(done + i)
         try:
             done += os.pwrite(fd, memoryview(buf)[:n * 4096], done * 4096) // 4096
         except OSError as e:
@@ -56,11 +60,16 @@ write_seed() { python3 "$WORK/write.py" "$@"; }
 # blocks_of_seed FILE SEED: how many blocks have what write_seed wrote.
 cat >"$WORK/count.py" <<'END'
 import hashlib, sys
-unit = hashlib.shake_128(sys.argv[2].encode()).digest(4096)
+seed = sys.argv[2]
+def unit(b):
+    return hashlib.shake_128(f'{seed}{b if seed.startswith("noise") else ""}'.encode()).digest(4096)
+alike = unit(0)
+def content(b):
+    return b.to_bytes(8, 'big') + (unit(b) if seed.startswith('noise') else alike)[8:]
 with open(sys.argv[1], 'rb') as f:
     b = n = 0
     while block := f.read(4096):
-        n += block == b.to_bytes(8, 'big') + unit[8:]
+        n += block == content(b)
         b += 1
 print(n)
 END
@@ -183,6 +192,34 @@ fill_the_rest() {
 	same "$(left "$WORK/w")" 0
 }
 
+# What compressed to little, in the subvolume and in its snapshot, becomes noise on a pool that is full: it was promised all the same.
+full_pool_with_lz4() {
+	local how
+	same "$(write_seed "$at/f" buffered 1 30000)" "20479 ENOSPC"
+	nvfs snapshot create "$POOL:v@s1" >/dev/null
+	fill_the_rest
+	[ "$(pool_field unclaimed_bytes)" -lt 4096 ]
+	same "$(write_seed "$WORK/w/f" direct noise-w)" "$(($(stat -c %s "$WORK/w/f") / 4096)) -"
+	for how in buffered direct mapped; do
+		same "$(write_seed "$at/f" $how 2)" "20479 -"
+		same "$(write_seed "$at/f" $how noise-$how)" "20479 -"
+		sync "$at/f"
+		same "$(blocks_of_seed "$at/f" noise-$how)" 20479
+	done
+	same "$(left "$at")" 0
+	seen v@s1 snap_has 1 20479
+	# Deleting needs nothing, nor does what comes after.
+	rm "$at/f"
+	in_time gives_back 20479
+	same "$(write_seed "$at/f" direct noise-after 30000)" "20479 ENOSPC"
+	umount.fuse.nvfs "$WORK/w"
+	nvfs snapshot delete --yes --wait "$POOL:v@s1"
+	same "$(write_seed "$at/f" buffered noise-last)" "20479 -"
+	sync "$at/f"
+	same "$(blocks_of_seed "$at/f" noise-last)" 20479
+	nvfs subvolume delete --yes --wait "$POOL:w"
+}
+
 # A thin one pays for each block that it writes over: until the pool has no more, and not one block less.
 thin_overwrites_to_the_last_block_of_the_pool() {
 	local room
@@ -296,6 +333,8 @@ make_pool 256M
 TEST_NAME=snapshots_do_not_count run_test with_volume 32M -- snapshots_do_not_count
 make_pool 256M
 TEST_NAME=what_would_break_a_promise_is_refused run_test with_volume 80M -- what_would_break_a_promise_is_refused
+make_pool 256M
+TEST_NAME=full_pool_with_lz4 run_test with_volume 80M --compression lz4 -- full_pool_with_lz4
 make_pool 256M
 TEST_NAME=thin_overwrites_to_the_last_block_of_the_pool \
 	run_test with_volume 390M --thin -- thin_overwrites_to_the_last_block_of_the_pool
