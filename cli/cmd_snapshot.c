@@ -208,13 +208,13 @@ static int cmd_snapshot_delete(const struct nvfs_args *a)
 	json_t *reply = nvfs_destroy(a, arg.source, "snapshot.delete", "subvolume", with_snapshot(&arg), nvfs_print_would_delete);
 
 	if (reply) {
-		if (a->wait)
-			nvfs_wait_for_sweeps(arg.source);
+		const bool waited = a->wait && nvfs_wait_for_sweeps(arg.source);
+
 		if (a->json)
 			print_json(reply);
 		else
 			printf("deleted %s%s\n", a->words[0],
-			       a->wait ? "; its space is back" : "; what it alone held comes back in the background");
+			       waited ? "; its space is back" : "; what it alone held comes back in the background");
 	}
 	json_decref(reply);
 	snapshot_arg_free(&arg);
@@ -226,9 +226,9 @@ static void print_would_roll_back(FILE *out, const json_t *reply)
 	const json_t *w = json_object_get(reply, "would_roll_back");
 	char used[SIZE_TEXT_MAX], when[NVFS_TIME_TEXT];
 
-	fprintf(out, "would make subvolume %s what it was at %s; %s in %llu files that it has now would be gone\n", json_text(w, "subvolume"),
+	fprintf(out, "would make subvolume %s what it was at %s; %s in %llu file%s that it has now would be gone\n", json_text(w, "subvolume"),
 		nvfs_time_text(json_u64(w, "to_ns"), when, sizeof(when)), size_text(json_u64(w, "used_bytes"), used, sizeof(used)),
-		(unsigned long long)json_u64(w, "used_inodes"));
+		(unsigned long long)json_u64(w, "used_inodes"), json_u64(w, "used_inodes") == 1 ? "" : "s");
 }
 
 static int cmd_snapshot_rollback(const struct nvfs_args *a)

@@ -121,15 +121,18 @@ static int cmd_subvolume_set(const struct nvfs_args *a)
 static int cmd_subvolume_delete(const struct nvfs_args *a)
 {
 	json_t *reply = nvfs_destroy(a, a->words[0], "subvolume.delete", "name", NULL, nvfs_print_would_delete);
+	bool waited;
 
 	if (!reply)
 		return EXIT_OK;
-	if (a->wait)
-		nvfs_wait_for_sweeps(a->words[0]);
-	if (a->json)
+	waited = a->wait && nvfs_wait_for_sweeps(a->words[0]);
+	if (a->json) {
 		print_json(reply);
-	else
-		printf("deleted %s%s\n", a->words[0], a->wait ? "; its space is back" : "; its space comes back in the background");
+	} else {
+		printf("deleted %s%s", a->words[0], waited ? "; its space is back" : "; its space comes back in the background");
+		nvfs_print_kept(stdout, reply);
+		putchar('\n');
+	}
 	json_decref(reply);
 	return EXIT_OK;
 }
@@ -217,7 +220,8 @@ const struct nvfs_command subvolume_commands[] = {
 		     "nvfs subvolume set tank:web --write-bps none"},
 	{.group = "subvolume", .verb = "delete", .run = cmd_subvolume_delete, .min = 1, .max = 1, .args = "POOL:VOL",
 	 .flags = NVFS_DESTROYS | NVFS_LONG, .help = "delete it and all that is in it",
-	 .more = "Not while it is mounted. Its space comes back in the background.\n"
+	 .more = "Not while it is mounted. Its space comes back in the background; its snapshots\n"
+		 "stay, can be mounted and cloned, and are charged, until each is deleted.\n"
 		 "A person is asked; a script has to give --yes.",
 	 .examples = "nvfs subvolume delete tank:web\n"
 		     "nvfs subvolume delete tank:web --dry-run\n"

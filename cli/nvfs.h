@@ -156,14 +156,17 @@ json_t *nvfs_call(const char *source, const char *op, const char *subvolume_key,
 json_t *nvfs_destroy(const struct nvfs_args *a, const char *source, const char *op, const char *subvolume_key, json_t *request,
 		     void (*print)(FILE *out, const json_t *reply));
 
+/* What a reply of subvolume.delete, or one of its list "would_delete", says of snapshots: "; its 2 snapshots stay", or nothing. */
+void nvfs_print_kept(FILE *out, const json_t *object);
+
 /* For print above: the list "would_delete" of a reply. */
 void nvfs_print_would_delete(FILE *out, const json_t *reply);
 
 /*
  * Wait until all that was deleted in the pool of this source is taken apart, with a bar where somebody looks. Exits with a line when
- * the daemon goes away.
+ * the daemon goes away. False, with a line: who asks is an owner, whom the pool does not tell.
  */
-void nvfs_wait_for_sweeps(const char *source);
+bool nvfs_wait_for_sweeps(const char *source);
 
 /*
  * The same for one of several pools, without a subvolume: a pool that does not answer in 10 s, or refuses, gets a line on stderr and

@@ -147,6 +147,16 @@ json_t *nvfs_destroy(const struct nvfs_args *a, const char *source, const char *
 	return nvfs_call(source, op, subvolume_key, request);
 }
 
+void nvfs_print_kept(FILE *out, const json_t *object)
+{
+	const uint64_t kept = json_u64(object, "snapshots_kept");
+
+	if (kept == 1)
+		fputs("; its snapshot stays", out);
+	else if (kept)
+		fprintf(out, "; its %llu snapshots stay", (unsigned long long)kept);
+}
+
 void nvfs_print_would_delete(FILE *out, const json_t *reply)
 {
 	char size[SIZE_TEXT_MAX];
@@ -157,8 +167,9 @@ void nvfs_print_would_delete(FILE *out, const json_t *reply)
 		fprintf(out, "would delete %s ", json_text(o, "kind"));
 		visible_print(out, json_text(o, "name"), strlen(json_text(o, "name")));
 		if (json_object_get(o, "used_bytes"))
-			fprintf(out, ": %s in %llu files", size_text(json_u64(o, "used_bytes"), size, sizeof(size)),
-				(unsigned long long)json_u64(o, "used_inodes"));
+			fprintf(out, ": %s in %llu file%s", size_text(json_u64(o, "used_bytes"), size, sizeof(size)),
+				(unsigned long long)json_u64(o, "used_inodes"), json_u64(o, "used_inodes") == 1 ? "" : "s");
+		nvfs_print_kept(out, o);
 		fputc('\n', out);
 	}
 	if (!json_array_size(json_object_get(reply, "would_delete")))
@@ -166,16 +177,16 @@ void nvfs_print_would_delete(FILE *out, const json_t *reply)
 }
 
 /* What is left to sweep can only be seen as blocks that are not free yet. */
-void nvfs_wait_for_sweeps(const char *source)
+bool nvfs_wait_for_sweeps(const char *source)
 {
 	const struct timespec pause = {.tv_nsec = 100000000};
 	struct pool_ref ref;
 	struct client *client = nvfs_connect(source, 0, &ref);
 	uint64_t left, most = 0;
-	json_t *reply;
+	json_t *reply = NULL;
+	int rc;
 
-	for (;;) {
-		reply = nvfs_call_on(client, source, "pool.show", NULL);
+	while (!(rc = client_call(client, json_pack("{s:s}", "op", "pool.show"), -1, &reply))) {
 		left = json_u64(json_object_get(reply, "pool"), "sweeping_bytes");
 		if (!json_u64(json_object_get(reply, "pool"), "sweeps"))
 			break;
@@ -186,9 +197,15 @@ void nvfs_wait_for_sweeps(const char *source)
 		nanosleep(&pause, NULL);
 	}
 	bar_clear();
-	json_decref(reply);
+	if (rc == -EPERM)
+		report("warning: nothing was waited for: only root and the control_group of nvfs.conf see when space is back");
+	else if (rc)
+		die(nvfs_exit_code(rc), "%s: %s", source, client_message(client));
+	else
+		json_decref(reply);
 	client_close(client);
 	pool_ref_free(&ref);
+	return !rc;
 }
 
 /* ---- Several pools ---- */

@@ -70,7 +70,7 @@ static bool bar_shown;
 
 bool bar_wanted(void)
 {
-	return isatty(STDERR_FILENO);
+	return isatty(STDERR_FILENO) && !is_dumb();
 }
 
 void bar_clear(void)

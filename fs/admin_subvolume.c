@@ -247,6 +247,21 @@ static json_t *subvolume_set(struct admin_context *c)
 	return admin_subvolume_reply(c->server, name);
 }
 
+static int count_kept(const struct snapshot_info *info, void *arg)
+{
+	*(json_int_t *)arg += !info->deleted;
+	return 0;
+}
+
+/* Snapshots outlive their subvolume, which people ought to be told. */
+static json_int_t snapshots_kept(struct admin_context *c, const char *name)
+{
+	json_int_t count = 0;
+
+	snapshot_each(c->server->pool, name, count_kept, &count);
+	return count;
+}
+
 /* What would go, after the checks that the deletion makes. */
 static json_t *would_delete(struct admin_context *c, const char *name)
 {
@@ -259,9 +274,9 @@ static json_t *would_delete(struct admin_context *c, const char *name)
 		return control_refuse(EBUSY, "subvolume %s is mounted: unmount it first", name);
 	if (pool_read_only(c->server->pool))
 		return control_refuse(EROFS, "the pool takes no changes: it is read-only");
-	return admin_ok(json_pack("{s:b,s:[{s:s,s:o,s:I,s:I}]}", "dry_run", 1, "would_delete", "kind", "subvolume", "name",
+	return admin_ok(json_pack("{s:b,s:[{s:s,s:o,s:I,s:I,s:I}]}", "dry_run", 1, "would_delete", "kind", "subvolume", "name",
 				  admin_text(name, strlen(name)), "used_bytes", BYTES(info.used_blocks), "used_inodes",
-				  (json_int_t)info.used_inodes));
+				  (json_int_t)info.used_inodes, "snapshots_kept", snapshots_kept(c, name)));
 }
 
 static json_t *subvolume_delete(struct admin_context *c)
@@ -270,6 +285,7 @@ static json_t *subvolume_delete(struct admin_context *c)
 	char why[1024] = "";
 	const char *op, *name;
 	json_error_t error;
+	json_int_t kept;
 	int err, dry_run = 0;
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?b!}", "op", &op, "name", &name, "dry_run", &dry_run))
@@ -279,13 +295,14 @@ static json_t *subvolume_delete(struct admin_context *c)
 		return would_delete(c, name);
 	if (subvol_info(c->server->pool, name, &info))
 		info.tenant[0] = '\0';
+	kept = snapshots_kept(c, name);
 	err = subvol_delete(c->server->pool, name, why, sizeof(why));
 	if (err)
 		return admin_refused(err, why, "deleted", name);
 	log_info("%s: subvolume %s was deleted by user %u", pool_name(c->server->pool), name,
 		 (unsigned)c->peer->uid);
 	admin_tell(c, EVENT_SUBVOLUME_DELETED, name, info.tenant, "deleted");
-	return admin_ok(NULL);
+	return admin_ok(json_pack("{s:I}", "snapshots_kept", kept));
 }
 
 const struct admin_request admin_subvolume_requests[] = {

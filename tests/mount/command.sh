@@ -36,7 +36,7 @@ scripts_have_to_say_yes() {
 dry_runs_change_nothing() {
 	make_scratch kept
 	nvfs subvolume delete "$POOL:kept" --dry-run >out
-	same "$(cat out)" "would delete subvolume kept: 0 in 1 files"
+	same "$(cat out)" "would delete subvolume kept: 0 in 1 file"
 	nvfs subvolume delete "$POOL:kept" --dry-run --json >out
 	same "$(jq -c '.dry_run, .would_delete[0].kind, .would_delete[0].name' out | tr '\n' ' ')" 'true "subvolume" "kept" '
 	is_there kept
@@ -172,6 +172,44 @@ top_shows_who_works() {
 	fails grep -qE '^.{80}' <(sed 's/\x1b\[[0-9;]*[A-Za-z]//g; s/\r//' screen)
 	nvfs subvolume delete "$POOL:busy" --yes
 	nvfs subvolume delete "$POOL:idle" --yes
+}
+
+# On a terminal that can, and nowhere else.
+bars_are_for_terminals() {
+	make_scratch long
+	on_terminal "nvfs du $POOL"
+	grep -q $'\rcounting ' out
+	TERM_OF_TEST=dumb on_terminal "nvfs du $POOL"
+	fails grep -qE $'\e|counting' out
+	nvfs du "$POOL" >out 2>&1
+	fails grep -q counting out
+	on_terminal "nvfs subvolume delete $POOL:long --yes --wait 2>err"
+	fails grep -qE 'giving back' out err
+}
+
+# Which is said before and after, since nothing else is left of the subvolume.
+snapshots_of_the_deleted_stay() {
+	make_scratch past
+	nvfs subvolume delete "$POOL:past" --dry-run >out
+	same "$(cat out)" "would delete subvolume past: 0 in 1 file"
+	nvfs snapshot create "$POOL:past@one" >/dev/null
+	nvfs subvolume delete "$POOL:past" --dry-run >out
+	same "$(cat out)" "would delete subvolume past: 0 in 1 file; its snapshot stays"
+	nvfs snapshot create "$POOL:past@two" >/dev/null
+	same "$(nvfs subvolume delete "$POOL:past" --dry-run --json | jq '.would_delete[0].snapshots_kept')" 2
+	same "$(nvfs subvolume delete "$POOL:past" --yes)" "deleted $POOL:past; its space comes back in the background; its 2 snapshots stay"
+	# Those of an earlier one of that name are not its own.
+	make_scratch past
+	same "$(nvfs subvolume delete "$POOL:past" --dry-run)" "would delete subvolume past: 0 in 1 file"
+	same "$(nvfs snapshot list "$POOL:past" --json | jq -c '[.[] | .snapshot, .subvolume_deleted]')" '["one",true,"two",true]'
+	mkdir -p past
+	mount.nvfs "$POOL:past@one" past
+	umount.fuse.nvfs past
+	nvfs clone "$POOL:past@two" "$POOL:present" >/dev/null
+	same "$(nvfs snapshot delete "$POOL:past@one" --yes --wait)" "deleted $POOL:past@one; its space is back"
+	nvfs snapshot delete "$POOL:past@two" --yes
+	same "$(nvfs subvolume delete "$POOL:past" --yes --wait --json | jq .snapshots_kept)" 0
+	nvfs subvolume delete "$POOL:present" --yes
 }
 
 top_works_without_a_terminal_that_can() {
@@ -361,7 +399,7 @@ pools_say_what_is_promised() {
 	nvfs subvolume delete "$POOL:loose" --yes
 }
 
-for t in scripts_have_to_say_yes dry_runs_change_nothing persons_are_asked waiting_ends_when_the_space_is_back \
+for t in scripts_have_to_say_yes dry_runs_change_nothing snapshots_of_the_deleted_stay bars_are_for_terminals persons_are_asked waiting_ends_when_the_space_is_back \
 	events_say_what_happened events_are_followed_and_nobody_waits_for_who_follows top_shows_who_works \
 	top_works_without_a_terminal_that_can bash_completes_what_there_is colours_are_for_terminals help_fits_a_screen \
 	throttled_requests_are_counted a_full_pool_is_told overcommit_is_kept_and_checked; do

@@ -196,7 +196,10 @@ owner_administers_its_own() {
 	mount.nvfs "$POOL:v0" v0
 	same "$(stat -c %u:%g v0)" $owner:$owner
 	umount v0
-	as_owner subvolume delete "$POOL:v1" --yes
+	# When space is back the pool does not tell it.
+	as_owner subvolume delete "$POOL:v1" --yes --wait >out 2>err
+	same "$(cat out)" "deleted $POOL:v1; its space comes back in the background"
+	same "$(cat err)" 'nvfs: warning: nothing was waited for: only root and the control_group of nvfs.conf see when space is back'
 	as_owner snapshot delete "$POOL:v0@s" --yes
 	as_owner subvolume delete "$POOL:v0" --yes
 	same "$(as_owner subvolume list "$POOL" --json)" '[]'
@@ -245,6 +248,31 @@ another_tenant_is_invisible() {
 	umount v0 v1 v2
 }
 
+# What a subvolume is that says nothing itself; what it says is so.
+defaults_are_those_of_the_tenant() {
+	local of='[.size_bytes, .inodes, .thin, .compression]'
+	nvfs tenant create "$POOL/red" --default-size 8M --default-inodes 70 --default-claim thin --default-compression lz4 >out
+	grep -qE '^new ones get +8M, 70 inodes, thin, compression lz4$' out
+	same "$(nvfs subvolume create "$POOL:v0" --tenant red --json | jq -c "$of")" '[8388608,70,true,"lz4"]'
+	mkdir -p v0
+	mount.nvfs "$POOL:v0" v0
+	same "$(df --output=size,itotal -B1 v0 | tail -1 | tr -s ' ')" ' 8388608 70'
+	umount v0
+	same "$(nvfs subvolume create "$POOL:v1" --tenant red --size 9M --inodes 90 --reserved --compression off --json | jq -c "$of")" \
+		'[9437184,90,false,"off"]'
+	nvfs tenant set "$POOL/red" --default-size none --default-inodes none --default-claim none --default-compression none >out
+	fails grep -q 'new ones' out
+	refused 'size' nvfs subvolume create "$POOL:v2" --tenant red
+	same "$(nvfs subvolume create "$POOL:v2" --tenant red --size 16M --json | jq -c "$of")" '[16777216,1024,false,"off"]'
+	# Sizes together; those of what is made by default, too.
+	nvfs tenant set "$POOL/red" --provisioned 40M --default-size 8M >/dev/null
+	refused '8 MiB more cannot be promised: the subvolumes of tenant red have 33 MiB of the 40 MiB that they may; 7 MiB would work' \
+		nvfs subvolume create "$POOL:v3" --tenant red
+	exits_with 5 nvfs subvolume resize "$POOL:v2" --size 24M
+	nvfs subvolume resize "$POOL:v2" --size 23M >/dev/null
+	same "$(nvfs tenant show "$POOL/red" --json | jq .use.provisioned_bytes)" $((40 << 20))
+}
+
 exit_codes_of_tenants() {
 	nvfs tenant create "$POOL/red" --used 8M >/dev/null
 	exits_with 7 nvfs tenant create "$POOL/red" --used 8M
@@ -266,7 +294,7 @@ exit_codes_of_tenants() {
 	fails nvfs tenant show "$POOL/red"
 }
 
-for t in ten_writers_stop_at_the_limit limits_change_under_writers unlinked_and_snapshots_count exit_codes_of_tenants; do
+for t in ten_writers_stop_at_the_limit limits_change_under_writers unlinked_and_snapshots_count defaults_are_those_of_the_tenant exit_codes_of_tenants; do
 	run_test $t
 	drop_all
 done
