@@ -165,6 +165,8 @@ soft_limit_is_enforced_after_its_grace() {
 	volume v0 red
 	dd if=/dev/zero of=v0/f bs=1M count=5 conv=fsync status=none
 	in_time eval "nvfs events '$POOL' | grep -q 'tenant red: uses .* more than its soft limit of 4 MiB'"
+	nvfs tenant set "$POOL/red" --grace 1h | grep -q 'above it; nothing grows from '
+	nvfs tenant set "$POOL/red" --grace 1s >/dev/null
 	in_time write_one_is_refused
 	dd if=/dev/zero of=v0/f bs=1M count=5 conv=notrunc,fsync status=none
 	umount v0
@@ -172,10 +174,10 @@ soft_limit_is_enforced_after_its_grace() {
 soft_limit_outlives_a_restart() {
 	mount.nvfs "$POOL:v0" v0
 	write_on v0/f
-	nvfs tenant show "$POOL/red" | grep -q 'above it; until'
+	nvfs tenant show "$POOL/red" | grep -q 'above it; nothing grows since '
 	truncate -s 3M v0/f
 	sync v0/f
-	in_time eval "! nvfs tenant show '$POOL/red' | grep -q 'above it; until'"
+	in_time eval "! nvfs tenant show '$POOL/red' | grep -q 'above it;'"
 	dd if=/dev/zero of=v0/g bs=4096 count=1 conv=fsync status=none
 }
 write_one_is_refused() { ! dd if=/dev/zero of=v0/more bs=4096 count=1 oflag=append conv=notrunc,fsync status=none 2>/dev/null; }
