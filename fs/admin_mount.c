@@ -100,14 +100,15 @@ static json_t *sync_reply(struct admin_context *c, const char *subvolume)
 /* What only who called mount(2) can see. */
 static json_t *mounted(struct admin_context *c)
 {
-	unsigned dev_major, dev_minor;
+	json_int_t dev_major, dev_minor;
 	json_error_t error;
 	const char *op;
 
-	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:i,s:i!}", "op", &op, "device_major", (int *)&dev_major, "device_minor",
-			   (int *)&dev_minor))
+	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:I,s:I!}", "op", &op, "device_major", &dev_major, "device_minor", &dev_minor))
 		return admin_bad_request(&error);
-	if (!c->peer->mount || server_set_device(c->server, c->peer->mount, makedev(dev_major, dev_minor)))
+	if (dev_major < 0 || dev_major > UINT32_MAX || dev_minor < 0 || dev_minor > UINT32_MAX)
+		return control_refuse(EINVAL, "the number of a device is out of range");
+	if (!c->peer->mount || server_set_device(c->server, c->peer->mount, makedev((unsigned)dev_major, (unsigned)dev_minor)))
 		return control_refuse(EINVAL, "nothing was mounted over this connection");
 	return admin_ok(NULL);
 }

@@ -19,8 +19,10 @@
 #include "fs/channel.h"
 #include "fs/control.h"
 #include "fs/errname.h"
+#include "fs/linger.h"
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "io/visible.h"
 
 #define GROUPS_FIRST 64 /* room for as many at the first try */
 #define THREADS_IDLE_MAX 4u
@@ -53,20 +55,16 @@ struct control {
 
 json_t *control_refuse(int err, const char *fmt, ...)
 {
-	char message[1024];
-	json_t *reply;
+	char text[1024], message[1200];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(message, sizeof(message), fmt, ap);
+	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	err = err < 0 ? -err : err;
-	reply = json_pack("{s:b,s:s,s:i,s:s}", "ok", 0, "error", errname(err), "errno", err,
-			  "message", message);
-	/* A message that is no UTF-8 carries a name that is none. */
-	return reply ? reply
-		     : json_pack("{s:b,s:s,s:i,s:s}", "ok", 0, "error", errname(err), "errno", err,
-				 "message", strerror(err));
+	/* It may quote what was asked for, and be cut off in the middle of a character. */
+	visible_copy(message, sizeof(message), text);
+	return json_pack("{s:b,s:s,s:i,s:s}", "ok", 0, "error", errname(err), "errno", err, "message", message);
 }
 
 static int64_t now_ms(void)
@@ -174,6 +172,21 @@ static void take_passed(struct connection *c, int fd)
 	c->passed = fd;
 }
 
+/* Descriptors are taken of administrators alone. */
+static ssize_t receive_some(struct connection *c)
+{
+	char *to = c->line + c->len;
+	const size_t room = CONTROL_LINE_MAX - c->len;
+	ssize_t n;
+	int fd;
+
+	if (!c->peer.admin)
+		return linger_receive(c->fd, to, room);
+	n = channel_receive_bytes(c->fd, to, room, &fd);
+	take_passed(c, fd);
+	return n;
+}
+
 /*
  * Receive up to the end of a line: 1 and its length without the newline; 0 when the client is done;
  * -EMSGSIZE, -ETIMEDOUT (an unfinished line), or what recvmsg(2) says.
@@ -187,7 +200,6 @@ static int receive_line(struct connection *c, size_t *len)
 		struct pollfd p = { .fd = c->fd, .events = POLLIN };
 		int64_t left = -1;
 		ssize_t n;
-		int fd;
 
 		if (end) {
 			*len = (size_t)(end - c->line);
@@ -204,8 +216,7 @@ static int receive_line(struct connection *c, size_t *len)
 		}
 		if (poll(&p, 1, (int)left) <= 0)
 			continue;
-		n = channel_receive_bytes(c->fd, c->line + c->len, CONTROL_LINE_MAX - c->len, &fd);
-		take_passed(c, fd);
+		n = receive_some(c);
 		if (n <= 0)
 			return (int)n;
 		c->len += (size_t)n;
@@ -342,18 +353,20 @@ static void converse(struct connection *c)
 static void leave(struct connection *c)
 {
 	struct control *control = c->control;
-	cleanup_unlock pthread_mutex_t *held = lock_mutex(&control->lock);
 
+	pthread_mutex_lock(&control->lock);
 	DL_DELETE(control->connections, c);
 	control->count--;
+	pthread_cond_signal(&control->empty);
+	pthread_mutex_unlock(&control->lock);
+	/* Nobody waits for what that takes: it is not in the list any more, whose sockets control_stop() shuts down. */
 	if (c->fd >= 0)
-		close(c->fd); /* under the lock: control_stop() shuts down what is in the list */
+		linger_close(c->fd);
 	if (c->passed >= 0)
 		close(c->passed);
 	free(c->peer.gids);
 	free(c->line);
 	free(c);
-	pthread_cond_signal(&control->empty);
 }
 
 static void serve(struct connection *c)
@@ -509,7 +522,7 @@ static void take_client(struct control *control, int fd)
 		return;
 	}
 	send_reply(fd, refuse_client(err));
-	close(fd);
+	linger_close(fd);
 	if (c) {
 		free(c->peer.gids);
 		free(c->line);
@@ -534,7 +547,7 @@ static void *listener_main(void *arg)
 		fd = accept4(control->options.listen_fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd >= 0)
 			take_client(control, fd);
-		else if (errno == EMFILE || errno == ENFILE)
+		else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
 			poll(NULL, 0, 100);
 	}
 }

@@ -108,6 +108,9 @@ static int check_settings(const struct pool *pool, struct tenant_settings *s, co
 	if (s->limits.used_blocks > most || s->limits.provisioned_blocks > most || s->soft_blocks > most ||
 	    s->default_size_blocks > most || s->limits.inodes > INT64_MAX)
 		return admin_refuse(ref, -EINVAL, "a limit is larger than any pool can be");
+	if (s->limits.read_iops > RATE_MAX || s->limits.write_iops > RATE_MAX || s->limits.read_bytes_per_s > RATE_MAX ||
+	    s->limits.write_bytes_per_s > RATE_MAX)
+		return admin_refuse(ref, -EINVAL, "a limit of operations or bytes is at most %" PRIu64 " a second", RATE_MAX);
 	if (s->soft_blocks && s->limits.used_blocks && s->soft_blocks >= s->limits.used_blocks)
 		return admin_refuse(ref, -EINVAL, "a soft limit of %s means nothing with a limit of %s on what is used: take a smaller one",
 			      admin_size(s->soft_blocks, soft), admin_size(s->limits.used_blocks, used));

@@ -321,6 +321,8 @@ START_TEST(refuses_malformed_requests)
 		{ "{}\n", "EINVAL", false },
 		{ "{\"op\":7}\n", "EINVAL", false },
 		{ "{\"op\":\"pool.explode\"}\n", "EOPNOTSUPP", false },
+		{ "{\"op\":\"\\u001b[2J\"}\n", "no request \\\\x1b[2J", false },
+		{ "{\"op\":\"mounted\",\"device_major\":4294967297,\"device_minor\":1}\n", "out of range", false },
 		{ "{\"op\":\"pool.show\",\"extra\":1}\n", "EINVAL", false },
 		{ "{\"op\":\"subvolume.create\"}\n", "EINVAL", false },
 		{ "{\"op\":\"subvolume.create\",\"name\":\"a\",\"size_bytes\":-1}\n", "EINVAL", false },

@@ -168,6 +168,8 @@ START_TEST(settings_that_make_no_sense)
 	ck_assert_int_eq(make("t", soft), -EINVAL);
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .grace_s = 5 }), -EINVAL);
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .limits = { .used_blocks = UINT64_MAX } }), -EINVAL);
+	ck_assert_int_eq(make("t", (struct tenant_settings){ .limits = { .read_iops = RATE_MAX + 1 } }), -EINVAL);
+	ck_assert_int_eq(make("t", (struct tenant_settings){ .limits = { .write_bytes_per_s = RATE_MAX + 1 } }), -EINVAL);
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .default_inodes = 1u << 30 }), -EINVAL);
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .default_claim = 3 }), -EINVAL);
 	ck_assert_int_eq(make("t", (struct tenant_settings){ .uid_count = 1, .uids = { UINT32_MAX } }), -EINVAL);
