@@ -262,9 +262,10 @@ static void print_head(uint64_t dirty, uint64_t cap)
 
 	fputs("\033[H\033[J", stdout);
 	colour_print(stdout, COLOUR_BOLD, "nvfs top");
-	printf("  dirty %s of %s   keys: a all, r w reads writes, b bytes, l latency,\n"
-	       "  t late, d dirty, c cached, n name, T tenants, q quit\n",
-	       size_text(dirty, d, sizeof(d)), size_text(cap, c, sizeof(c)));
+	if (cap) /* owners of tenants are not told */
+		printf("  dirty %s of %s ", size_text(dirty, d, sizeof(d)), size_text(cap, c, sizeof(c)));
+	fputs("  keys: a all, r w reads writes, b bytes, l latency,\n"
+	      "  t late, d dirty, c cached, n name, T tenants, q quit\n", stdout);
 }
 
 /* A copy: sorting and adding up change it. */

@@ -186,9 +186,9 @@ bool nvfs_wait_for_sweeps(const char *source)
 	json_t *reply = NULL;
 	int rc;
 
-	while (!(rc = client_call(client, json_pack("{s:s}", "op", "pool.show"), -1, &reply))) {
-		left = json_u64(json_object_get(reply, "pool"), "sweeping_bytes");
-		if (!json_u64(json_object_get(reply, "pool"), "sweeps"))
+	while (!(rc = client_call(client, json_pack("{s:s}", "op", "sweeps"), -1, &reply))) {
+		left = json_u64(reply, "sweeping_bytes");
+		if (!json_u64(reply, "sweeps"))
 			break;
 		json_decref(reply);
 		most = left > most ? left : most;
@@ -198,7 +198,7 @@ bool nvfs_wait_for_sweeps(const char *source)
 	}
 	bar_clear();
 	if (rc == -EPERM)
-		report("warning: nothing was waited for: only root and the control_group of nvfs.conf see when space is back");
+		report("warning: it was not waited for any more: you own no tenant of this pool now");
 	else if (rc)
 		die(nvfs_exit_code(rc), "%s: %s", source, client_message(client));
 	else

@@ -10,6 +10,7 @@
 #include "fs/admin_internal.h"
 #include "fs/server.h"
 #include "io/cleanup.h"
+#include "meta/snapshot.h"
 #include "meta/tenant.h"
 
 json_t *admin_ok(json_t *fields)
@@ -50,6 +51,20 @@ void admin_tell(const struct admin_context *c, enum event_kind kind, const char 
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	event_add(pool_events(c->server->pool), &about, "%s by user %u", text, (unsigned)c->peer->uid);
+}
+
+void admin_settle(const struct admin_context *c, const char *subvolume, const char *snapshot)
+{
+	const struct snapshot_name name = { .subvol = subvolume, .snapshot = snapshot };
+	char path[SNAPSHOT_PATH_MAX + 1];
+	struct snapshot_info there;
+	struct subvol_info info;
+
+	if (!c->peer->admin &&
+	    (snapshot ? snapshot_info(c->server->pool, &name, &there) : subvol_info(c->server->pool, subvolume, &info)))
+		return;
+	snprintf(path, sizeof(path), "%s%s%s", subvolume, snapshot ? "@" : "", snapshot ? snapshot : "");
+	server_settle(c->server, path);
 }
 
 json_t *admin_text(const char *s, size_t len)
@@ -98,12 +113,53 @@ static struct tenant_user user_of(const struct control_peer *peer)
 	return (struct tenant_user){ .uid = peer->uid, .gids = peer->gids, .gid_count = peer->gid_count };
 }
 
+bool admin_may_ask(struct server *s, const struct control_peer *peer)
+{
+	const struct tenant_user user = user_of(peer);
+
+	return peer->admin || tenant_owns_any(s->pool, &user);
+}
+
 bool admin_knows(void *arg, const struct control_peer *peer)
 {
 	const struct admin *admin = arg;
-	const struct tenant_user user = user_of(peer);
 
-	return tenant_owns_any(admin->server->pool, &user);
+	return admin_may_ask(admin->server, peer);
+}
+
+json_t *admin_end(json_t *reply)
+{
+	if (reply)
+		json_object_set_new(reply, "end", json_true());
+	return reply;
+}
+
+/* ---- Places ---- */
+
+bool admin_place_take(struct admin_places *p, const struct control_peer *peer)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&p->lock);
+	unsigned same = 0;
+
+	if (peer->admin)
+		return true;
+	for (unsigned i = 0; i < p->count; i++)
+		same += p->users[i] == peer->uid;
+	if (p->count == p->max || same == p->max_each)
+		return false;
+	p->users[p->count++] = peer->uid;
+	return true;
+}
+
+void admin_place_give(struct admin_places *p, const struct control_peer *peer)
+{
+	cleanup_unlock pthread_mutex_t *held = lock_mutex(&p->lock);
+
+	for (unsigned i = 0; i < p->count && !peer->admin; i++)
+		if (p->users[i] == peer->uid) {
+			p->users[i] = p->users[--p->count];
+			return;
+		}
 }
 
 bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant, int64_t at_ns)

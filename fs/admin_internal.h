@@ -7,6 +7,7 @@
 #define NVFS_FS_ADMIN_INTERNAL_H
 
 #include <jansson.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 #include "fs/admin.h"
@@ -62,12 +63,37 @@ json_t *admin_subvolume_reply(struct server *s, const char *name);
  */
 bool admin_sees(struct server *s, const struct control_peer *peer, const char *tenant, int64_t at_ns);
 
+/* Whether who asks may ask anything still: an administrator, or an owner of some tenant. Any thread. */
+bool admin_may_ask(struct server *s, const struct control_peer *peer);
+
+/* The last line of a reply that goes on: takes what control_refuse() or json_pack() made. */
+json_t *admin_end(json_t *reply);
+
+/* Places for what takes long, which owners of tenants share: zeroed but for the numbers. */
+#define ADMIN_PLACES_MAX 16u
+struct admin_places {
+	unsigned max, max_each; /* together, and of one user */
+	pthread_mutex_t lock;
+	unsigned count;         /* lock */
+	uid_t users[ADMIN_PLACES_MAX]; /* lock */
+};
+
+/* Administrators need none: always true. */
+bool admin_place_take(struct admin_places *p, const struct control_peer *peer);
+void admin_place_give(struct admin_places *p, const struct control_peer *peer);
+
 /*
  * An event of what somebody did: the text gets " by user N". subvolume and tenant may be NULL; the tenant of a subvolume that is there is
  * found.
  */
 void admin_tell(const struct admin_context *c, enum event_kind kind, const char *subvolume, const char *tenant, const char *fmt, ...)
 	__attribute__((format(printf, 5, 6)));
+
+/*
+ * Wait until a subvolume that was unmounted is closed, or a snapshot when `snapshot` is not NULL. Of what who asks may not see nothing is
+ * waited for.
+ */
+void admin_settle(const struct admin_context *c, const char *subvolume, const char *snapshot);
 
 /* A string that may be no UTF-8. */
 json_t *admin_text(const char *s, size_t len);

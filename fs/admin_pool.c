@@ -129,9 +129,26 @@ static json_t *pool_set(struct admin_context *c)
 	return admin_ok(json_pack("{s:o}", "pool", pool_object(c)));
 }
 
+/* What was deleted and is being taken apart, as far as who asks may see it. */
+static json_t *sweeps(struct admin_context *c)
+{
+	struct pool_usage u;
+	json_error_t error;
+	const char *op;
+	int err;
+
+	if (json_unpack_ex(c->request, &error, 0, "{s:s!}", "op", &op))
+		return admin_bad_request(&error);
+	err = pool_sweeps(c->server->pool, &u);
+	if (err)
+		return control_refuse(err, "the sweeps cannot be counted: %s", strerror(-err));
+	return admin_ok(json_pack("{s:i,s:I}", "sweeps", (int)u.sweeps, "sweeping_bytes", BYTES(u.sweeping_blocks)));
+}
+
 const struct admin_request admin_pool_requests[] = {
 	{ "pool.show", pool_show, ADMIN_ONLY },
 	{ "pool.set", pool_set, ADMIN_ONLY },
 	{ "pool.stop", pool_stop, ADMIN_ONLY },
+	{ "sweeps", sweeps, ADMIN_OWNER },
 	{ NULL, NULL, ADMIN_ONLY },
 };

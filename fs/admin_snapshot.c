@@ -86,12 +86,13 @@ static int parse_name(const json_t *item, struct snapshot_name *out, json_error_
 }
 
 /* What the kernel has of a mounted subvolume comes to it first. NULL, or an array with a sentence for what did not. */
-static json_t *write_back(struct server *s, const char *subvolume, json_t *warnings)
+static json_t *write_back(const struct admin_context *c, const char *subvolume, json_t *warnings)
 {
+	struct server *s = c->server;
 	struct subvol_info info;
 	char why[WHY_MAX];
 
-	server_settle(s, subvolume);
+	admin_settle(c, subvolume, NULL);
 	/* One that is not theirs is refused later. */
 	if (subvol_info(s->pool, subvolume, &info) || !server_write_back(s, subvolume, why, sizeof(why)))
 		return warnings;
@@ -142,7 +143,7 @@ static json_t *create_all(struct admin_context *c, const json_t *list)
 		if (parse_name(json_array_get(list, i), &names[i], &error))
 			return admin_bad_request(&error);
 	for (unsigned i = 0; i < count; i++)
-		warnings = write_back(c->server, names[i].subvol, warnings);
+		warnings = write_back(c, names[i].subvol, warnings);
 	err = snapshot_create(c->server->pool, names, count, why, sizeof(why));
 	return with_warnings(err ? refused(err, why, "made", &names[0]) : created(c, names, count), warnings);
 }
@@ -242,8 +243,8 @@ static json_t *would_delete(struct admin_context *c, const struct destroying *d)
 
 static json_t *delete_request(struct admin_context *c)
 {
+	struct snapshot_info info = { .tenant_name = "" };
 	struct view_barrier *ban = NULL;
-	struct snapshot_info info;
 	char why[WHY_MAX] = "";
 	struct destroying d;
 	json_t *bad = parse_destroying(c, &d);
@@ -251,7 +252,7 @@ static json_t *delete_request(struct admin_context *c)
 
 	if (bad)
 		return bad;
-	server_settle(c->server, d.path);
+	admin_settle(c, d.name.subvol, d.name.snapshot);
 	if (d.dry_run)
 		return would_delete(c, &d);
 	if (snapshot_info(c->server->pool, &d.name, &info) == 0 && !info.open)
@@ -261,7 +262,8 @@ static json_t *delete_request(struct admin_context *c)
 	if (err)
 		return refused(err, why, "deleted", &d.name);
 	log_info("%s: snapshot %s was deleted by user %u", pool_name(c->server->pool), d.path, (unsigned)c->peer->uid);
-	admin_tell(c, EVENT_SNAPSHOT_DELETED, d.name.subvol, NULL, "snapshot %s deleted", d.name.snapshot);
+	/* The subvolume may be gone, and its name another tenant's. */
+	admin_tell(c, EVENT_SNAPSHOT_DELETED, d.name.subvol, info.tenant_name, "snapshot %s deleted", d.name.snapshot);
 	return admin_ok(NULL);
 }
 
@@ -302,7 +304,7 @@ static json_t *rollback_request(struct admin_context *c)
 
 	if (bad)
 		return bad;
-	server_settle(c->server, d.name.subvol);
+	admin_settle(c, d.name.subvol, NULL);
 	if (d.dry_run)
 		return would_roll_back(c, &d);
 	err = snapshot_rollback(c->server->pool, &d.name, why, sizeof(why));
@@ -336,7 +338,7 @@ static json_t *clone_request(struct admin_context *c)
 	options.inodes_max = (uint64_t)inodes;
 	options.thin = thin;
 	options.reserved = reserved;
-	warnings = from.snapshot ? NULL : write_back(c->server, from.subvol, NULL);
+	warnings = from.snapshot ? NULL : write_back(c, from.subvol, NULL);
 	err = snapshot_clone(c->server->pool, &from, name, &options, why, sizeof(why));
 	if (err)
 		return with_warnings(admin_refused(err, why, "cloned", from.subvol), warnings);

@@ -290,7 +290,7 @@ static json_t *subvolume_delete(struct admin_context *c)
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s,s:s,s?b!}", "op", &op, "name", &name, "dry_run", &dry_run))
 		return admin_bad_request(&error);
-	server_settle(c->server, name);
+	admin_settle(c, name, NULL);
 	if (dry_run)
 		return would_delete(c, name);
 	if (subvol_info(c->server->pool, name, &info))

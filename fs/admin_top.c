@@ -62,7 +62,7 @@ static json_t *top(struct admin_context *c)
 	server_each_volume(c->server, add_volume, &collection);
 	pool_stats(c->server->pool, &p);
 	if (!c->peer->admin) /* what all do together is nothing of an owner's */
-		p.dirty_blocks = p.commits = 0;
+		p.dirty_blocks = p.dirty_cap_blocks = p.commits = 0;
 	return admin_ok(json_pack("{s:s,s:I,s:I,s:I,s:I,s:o}", "pool", p.name, "time_ns", (json_int_t)monotonic_now_ns(), "dirty_bytes",
 				  BYTES(p.dirty_blocks), "dirty_cap_bytes", BYTES(p.dirty_cap_blocks), "commits", (json_int_t)p.commits,
 				  "subvolumes", collection.list));

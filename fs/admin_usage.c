@@ -26,7 +26,7 @@
 #include "meta/usage.h"
 
 #define JOBS_MAX 4u
-#define OWNERS_JOBS_MAX 2u /* of these */
+#define OWNERS_JOBS_MAX 2u /* of these, and one of each */
 #define LINES_MAX 256u     /* that wait to be sent; then the work waits */
 #define LOW_PRIORITY 10
 #define WHY_MAX 1024
@@ -38,6 +38,7 @@ struct job {
 	json_t *request;              /* the names lead into it */
 	struct snapshot_name names[2];
 	bool named;                   /* names[0] says what du is of */
+	char tenant[NAME_BYTES_MAX + 1]; /* the work's: whose they are; "": nobody's */
 	int (*work)(struct job *j, char *why, size_t why_len);
 	uint64_t sent;                /* the work's: changes */
 	pthread_t thread;
@@ -48,7 +49,8 @@ struct job {
 	bool cancelled;               /* lock */
 };
 
-static _Atomic unsigned jobs, owners_jobs;
+static _Atomic unsigned jobs;
+static struct admin_places owners_jobs = { .max = OWNERS_JOBS_MAX, .max_each = 1, .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* ---- Lines ---- */
 
@@ -87,19 +89,24 @@ static json_t *job_next(struct control_stream *stream)
 	return line;
 }
 
+/* Whoever stops being the owner meanwhile gets no more of it. tenant "": it is enough to own any. */
+static int check_owner(struct job *j, const char *tenant)
+{
+	return (tenant[0] ? admin_sees(j->server, j->peer, tenant, INT64_MAX) : admin_may_ask(j->server, j->peer)) ? 0 : -EPERM;
+}
+
 static int tell_progress(void *arg, uint64_t done, uint64_t total)
 {
 	struct job *j = arg;
 
-	return send_line(j, json_pack("{s:{s:I,s:I}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total));
+	return check_owner(j, j->tenant) ?: send_line(j, json_pack("{s:{s:I,s:I}}", "progress", "done", (json_int_t)done, "total", (json_int_t)total));
 }
 
 static void send_end(struct job *j, int error, const char *why)
 {
-	json_t *end = error ? control_refuse(error, "%s", why[0] ? why : strerror(-error)) : json_pack("{s:b}", "ok", 1);
+	const char *text = why[0] ? why : error == -EPERM ? "you do not own its tenant any more" : strerror(-error);
 
-	json_object_set_new(end, "end", json_true());
-	send_line(j, end);
+	send_line(j, admin_end(error ? control_refuse(error, "%s", text) : json_pack("{s:b}", "ok", 1)));
 }
 
 /* ---- The thread ---- */
@@ -132,8 +139,7 @@ static void job_free(struct job *j)
 	json_decref(j->request);
 	pthread_cond_destroy(&j->room);
 	pthread_mutex_destroy(&j->lock);
-	if (!j->peer->admin)
-		atomic_fetch_sub(&owners_jobs, 1);
+	admin_place_give(&owners_jobs, j->peer);
 	atomic_fetch_sub(&jobs, 1);
 	free(j);
 }
@@ -152,11 +158,8 @@ static void job_close(struct control_stream *stream)
 
 static bool take_place(const struct control_peer *peer)
 {
-	if (atomic_fetch_add(&jobs, 1) < JOBS_MAX) {
-		if (peer->admin || atomic_fetch_add(&owners_jobs, 1) < OWNERS_JOBS_MAX)
-			return true;
-		atomic_fetch_sub(&owners_jobs, 1);
-	}
+	if (atomic_fetch_add(&jobs, 1) < JOBS_MAX && admin_place_take(&owners_jobs, peer))
+		return true;
 	atomic_fetch_sub(&jobs, 1);
 	return false;
 }
@@ -265,8 +268,11 @@ static int send_change(void *arg, const struct diff_change *change)
 {
 	static const char *const kinds[] = { "created", "deleted", "renamed", "modified", "attributes" };
 	struct job *j = arg;
-	json_t *object = json_pack("{s:s,s:s}", "change", kinds[change->kind], "type", type_name(change->mode));
+	json_t *object;
 
+	if (check_owner(j, j->tenant))
+		return -EPERM;
+	object = json_pack("{s:s,s:s}", "change", kinds[change->kind], "type", type_name(change->mode));
 	if (!object)
 		return -ENOMEM;
 	set_path(object, "path", change->path, change->path_len);
@@ -289,11 +295,27 @@ static int write_back(struct job *j, const struct snapshot_name *name)
 	return send_line(j, json_pack("{s:o}", "warning", admin_text(why, strlen(why))));
 }
 
+/* What is not there stays nobody's, and is refused later. */
+static void note_tenant(struct job *j)
+{
+	struct snapshot_info snapshot;
+	struct subvol_info subvol;
+
+	if (j->peer->admin)
+		return;
+	if (!j->names[0].snapshot && !subvol_info(j->server->pool, j->names[0].subvol, &subvol))
+		strcpy(j->tenant, subvol.tenant);
+	if (j->names[0].snapshot && !snapshot_info(j->server->pool, &j->names[0], &snapshot))
+		strcpy(j->tenant, snapshot.tenant_name);
+}
+
 static int work_diff(struct job *j, char *why, size_t why_len)
 {
 	const struct progress progress = { tell_progress, j };
-	int r = write_back(j, &j->names[0]) ?: write_back(j, &j->names[1]);
+	int r;
 
+	note_tenant(j);
+	r = write_back(j, &j->names[0]) ?: write_back(j, &j->names[1]);
 	return r ? r : snapshot_diff(j->server->pool, &j->names[0], &j->names[1], &progress, send_change, j, why, why_len);
 }
 
@@ -319,7 +341,11 @@ static json_t *diff_request(struct admin_context *c)
 static int send_usage(void *arg, const struct usage *u)
 {
 	struct job *j = arg;
-	json_t *object = json_pack("{s:o,s:o,s:o,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "subvolume",
+	json_t *object;
+
+	if (check_owner(j, u->tenant))
+		return -EPERM;
+	object = json_pack("{s:o,s:o,s:o,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "subvolume",
 				   admin_text(u->subvol, strlen(u->subvol)), "snapshot",
 				   u->snapshot ? admin_text(u->snapshot, strlen(u->snapshot)) : json_null(), "tenant",
 				   admin_text(u->tenant, strlen(u->tenant)), "subvolume_deleted", u->deleted, "created_ns",
@@ -328,7 +354,6 @@ static int send_usage(void *arg, const struct usage *u)
 				   "exclusive_bytes", BYTES(u->exclusive), "shared_bytes", BYTES(u->stored - u->exclusive),
 				   "saved_by_compression_bytes", BYTES(u->saved_by_compression), "saved_by_sharing_bytes",
 				   BYTES(u->saved_by_sharing));
-
 	return send_line(j, object ? json_pack("{s:o}", "usage", object) : NULL);
 }
 

@@ -284,7 +284,7 @@ static void follow(int fd, struct control_stream *s)
 		if (read(s->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
 			return;
 		while ((line = s->next(s))) {
-			if (!send_followed(fd, line) || follower_leaves(fd, -1, 0))
+			if (!send_followed(fd, line) || s->ended || follower_leaves(fd, -1, 0))
 				return;
 		}
 	}

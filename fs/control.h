@@ -32,6 +32,7 @@ struct server;
 /* A reply that goes on: lines come after it until the client goes or sends anything. On the connection's thread. */
 struct control_stream {
 	int wake; /* becomes readable when there may be another line: an eventfd */
+	bool ended; /* set by next(): the line that it gives is the last one */
 	/* The next line, a new reference; NULL: there is none now. */
 	json_t *(*next)(struct control_stream *s);
 	/* The end; frees it. */

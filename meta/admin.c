@@ -184,6 +184,9 @@ int admin_check_inodes(const struct pool *pool, uint64_t inodes, const struct re
 {
 	if (inodes <= pool->label.inodes_max)
 		return 0;
+	if (tenant_is_scoped())
+		return admin_refuse(ref, -EINVAL, "%" PRIu64 " inodes are more than the pool was made for; take fewer, or ask its administrator",
+				    inodes);
 	return admin_refuse(ref, -EINVAL,
 		      "%" PRIu64 " inodes are more than the pool was made for; up to %" PRIu64 " would work", inodes,
 		      pool->label.inodes_max);

@@ -26,6 +26,7 @@ struct limit {
 };
 
 struct events {
+	int64_t opening;      /* in us; constant */
 	pthread_mutex_t lock; /* leaf; protects what follows */
 	uint64_t last;        /* number of the newest one */
 	int followers[EVENT_FOLLOWERS_MAX];
@@ -71,12 +72,22 @@ const char *event_severity_name(enum event_severity severity)
 	return (unsigned)severity < 3 ? names[severity] : "unknown";
 }
 
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec t;
+
+	clock_gettime(clock, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 struct events *events_create(void)
 {
 	struct events *e = calloc(1, sizeof(*e));
 
-	if (e)
-		pthread_mutex_init(&e->lock, NULL);
+	if (!e)
+		return NULL;
+	e->opening = clock_ns(CLOCK_REALTIME) / 1000;
+	pthread_mutex_init(&e->lock, NULL);
 	return e;
 }
 
@@ -88,12 +99,9 @@ void events_destroy(struct events *e)
 	free(e);
 }
 
-static int64_t clock_ns(clockid_t clock)
+int64_t events_opening(const struct events *e)
 {
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return e->opening;
 }
 
 /* ---- Not too often ---- */

@@ -91,6 +91,9 @@ bool event_next(struct events *e, uint64_t after, struct event *out);
 /* The number of the newest one; 0: none. Any thread. */
 uint64_t events_last(struct events *e);
 
+/* When it was made, in us since 1970, which a double has exactly: numbers are of that opening of the pool. */
+int64_t events_opening(const struct events *e);
+
 /*
  * Have 1 written to the eventfd (non-blocking, the caller's) after each event that comes, until events_unfollow(). 0, or -EBUSY: there are
  * EVENT_FOLLOWERS_MAX. Any thread.

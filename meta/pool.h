@@ -89,6 +89,12 @@ int pool_usage(struct pool *pool, struct pool_usage *out);
 #define POOL_OVERCOMMIT_MAX 10000u /* percent: beyond that it is a typing mistake */
 
 /*
+ * Of struct pool_usage, sweeps and sweeping_blocks of what the calling thread acts for (tenant_act_as()); nothing else of it is set. 0 or
+ * -errno. Not on a reactor thread.
+ */
+int pool_sweeps(struct pool *pool, struct pool_usage *out);
+
+/*
  * How much subvolumes may be promised together, in percent of what the pool can hold. -EINVAL, -ENOSPC when they are promised more already: why gets
  * the sentence. Durable when it returns. Not on a reactor thread.
  */

@@ -7,6 +7,7 @@
 #include "io/cleanup.h"
 #include "meta/admin.h"
 #include "meta/sysrec.h"
+#include "meta/tenant.h"
 
 struct node_sum {
 	struct pool *pool;
@@ -23,7 +24,7 @@ static int add_node(void *arg, const struct sys_key *key, const void *value, siz
 
 	if (node_rec_decode(value, len, &rec))
 		return -EBADMSG;
-	if (rec.state == NODE_LIVE)
+	if (rec.state == NODE_LIVE || !tenant_is_seen(sum->pool, rec.tenant))
 		return 0;
 	r = sysrec_counters(sum->pool->db, key->id, key->node, &counters);
 	if (r)
@@ -57,6 +58,16 @@ int pool_usage(struct pool *pool, struct pool_usage *out)
 	out->overcommit_percent = rec.overcommit_percent;
 	out->promise_limit_blocks = admin_promise_limit(pool, rec.overcommit_percent);
 	return 0;
+}
+
+int pool_sweeps(struct pool *pool, struct pool_usage *out)
+{
+	struct pool_usage all = { 0 };
+	struct node_sum sum = { .pool = pool, .out = &all };
+	int r = sysrec_each(pool->db, REC_NODE, add_node, &sum);
+
+	*out = (struct pool_usage){ .sweeps = all.sweeps, .sweeping_blocks = all.sweeping_blocks };
+	return r;
 }
 
 /* The least ratio that allows what is promised. */

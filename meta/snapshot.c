@@ -395,6 +395,10 @@ static int check_nodes(struct pool *pool, struct group *g, const struct refusal 
 		return admin_failed(ref, r);
 	for (unsigned i = 0; i < g->n && !r; i++) {
 		g->ids[i] = g->s[i].f.id;
+		/* One of another's subvolume that was deleted, and whose name is free, keeps its own. */
+		if (g->there[i] && !tenant_is_seen(pool, g->there[i]->rec.tenant))
+			return admin_refuse(ref, -EEXIST, "the name %s@%s is taken; take another one", g->names[i].subvol,
+					    g->names[i].snapshot);
 		if (g->there[i])
 			return admin_refuse(ref, -EEXIST, "there is a snapshot %s@%s already; take another name, or delete that one",
 					    g->names[i].subvol, g->names[i].snapshot);

@@ -67,6 +67,7 @@ int snapshot_open_view(struct subvol *of, const char *snapshot, uint16_t *number
 struct snapshot_info {
 	char subvol[SUBVOL_NAME_MAX + 1], name[SNAPSHOT_NAME_MAX + 1];
 	uint32_t tree, node, subvol_id, tenant;
+	char tenant_name[NAME_BYTES_MAX + 1]; /* "": it was deleted */
 	uint32_t group;                /* snapshots that were made together have the same; 0: made alone */
 	uint16_t view;
 	int64_t created_ns;

@@ -21,6 +21,7 @@ static void nodes_cleanup(struct nodes *nodes)
 
 static int fill_info(struct pool *pool, const struct node_entry *n, struct snapshot_info *out)
 {
+	const struct pool_tenant *tenant = tenant_find(pool, n->rec.tenant);
 	struct counters_rec counters;
 	struct subvol_rec rec;
 	char path[SNAPSHOT_PATH_MAX + 1];
@@ -38,6 +39,7 @@ static int fill_info(struct pool *pool, const struct node_entry *n, struct snaps
 	out->node = n->id;
 	out->subvol_id = n->rec.subvol;
 	out->tenant = n->rec.tenant;
+	strcpy(out->tenant_name, tenant ? tenant->name : "");
 	out->group = n->rec.group;
 	out->view = n->rec.view;
 	out->created_ns = n->rec.created_ns;

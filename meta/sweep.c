@@ -85,8 +85,11 @@ static int wake_parent(struct sweep *s)
 /* One that fails is tried again and again, and said once. */
 static void tell_sweep(const struct sweep *s, enum event_kind kind, const char *name, const char *what)
 {
+	const struct pool_tenant *tenant = tenant_find(s->pool, s->rec.tenant);
+
 	event_add(s->pool->events,
-		  &(struct event_about){ .kind = kind, .severity = EVENT_INFO, .subvolume = name, .limited = true, .limit_key = s->node },
+		  &(struct event_about){ .kind = kind, .severity = EVENT_INFO, .subvolume = name, .tenant = tenant ? tenant->name : NULL,
+					 .limited = true, .limit_key = s->node },
 		  "%s", what);
 }
 

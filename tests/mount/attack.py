@@ -171,6 +171,7 @@ REQUESTS = {
     'pool.show': (False, {}, {}),
     'pool.set': (False, {'overcommit_percent': SIZE}, {}),
     'pool.stop': (False, {}, {'force': BOOL}),
+    'sweeps': (True, {}, {}),
     'subvolume.create': (True, {'name': NAME}, {'tenant': NAME, 'size_bytes': SIZE, 'inodes': SIZE, 'thin': BOOL, 'compression': 'kind',
                                                 'uid': NUMBER, 'gid': NUMBER, 'mode': NUMBER}),
     'subvolume.list': (True, {}, {}),
@@ -198,7 +199,7 @@ REQUESTS = {
     'sync': (False, {}, {'subvolume': NAME}),
     'du': (True, {}, {'subvolume': NAME, 'snapshot': NAME}),
     'top': (True, {}, {}),
-    'events': (True, {}, {'since': SIZE, 'follow': BOOL}),
+    'events': (True, {}, {'since': SIZE, 'opening': SIZE, 'follow': BOOL}),
 }
 
 # As they are in a line: a program's JSON has no such things.

@@ -198,10 +198,8 @@ owner_administers_its_own() {
 	mount.nvfs "$POOL:v0" v0
 	same "$(stat -c %u:%g v0)" $owner:$owner
 	umount v0
-	# When space is back the pool does not tell it.
-	as_owner subvolume delete "$POOL:v1" --yes --wait >out 2>err
-	same "$(cat out)" "deleted $POOL:v1; its space comes back in the background"
-	same "$(cat err)" 'nvfs: warning: nothing was waited for: only root and the control_group of nvfs.conf see when space is back'
+	as_owner subvolume delete "$POOL:v1" --yes --wait >out
+	same "$(cat out)" "deleted $POOL:v1; its space is back"
 	as_owner snapshot delete "$POOL:v0@s" --yes
 	as_owner subvolume delete "$POOL:v0" --yes
 	same "$(as_owner subvolume list "$POOL" --json)" '[]'
@@ -275,6 +273,93 @@ defaults_are_those_of_the_tenant() {
 	same "$(nvfs tenant show "$POOL/red" --json | jq .use.provisioned_bytes)" $((40 << 20))
 }
 
+last_of() { ask_as_owner '{"op":"events"}' | jq .last; }
+ask_as_owner() {
+	python3 -c '
+import os, socket, sys
+os.setgroups([])
+os.setresgid(*[int(sys.argv[3])] * 3)
+os.setresuid(*[int(sys.argv[3])] * 3)
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode() + b"\n")
+print(s.makefile().readline(), end="")' "$(grep -oE -m 1 "/[^ ]*/$POOL\.sock" /proc/net/unix)" "$1" $owner
+}
+
+owner_follows_events_of_its_own() {
+	local i last follower status=0 answer opening
+	need python3 jq
+	nvfs tenant create "$POOL/red" --owner-uid $owner >/dev/null
+	nvfs tenant create "$POOL/blue" --owner-uid 61011 >/dev/null
+	as_owner subvolume create "$POOL:v0" --size 1M >/dev/null
+	answer=$(ask_as_owner '{"op":"events"}')
+	last=$(jq .last <<<"$answer")
+	opening=$(jq .opening <<<"$answer")
+	for i in 2 3 4; do
+		nvfs subvolume create "$POOL:v$i" --tenant blue --size 1M >/dev/null
+	done
+	same "$(last_of)" "$last"
+	as_owner events "$POOL" --follow --json >followed 2>err &
+	follower=$!
+	in_time grep -q '"subvolume":"v0"' followed
+	as_owner subvolume resize "$POOL:v0" --size 2M >/dev/null
+	in_time grep -q resized followed
+	as_owner subvolume resize "$POOL:v0" --size 3M >/dev/null
+	in_time grep -q 'size is 3' followed
+	same "$(ask_as_owner "{\"op\":\"events\",\"since\":$last,\"opening\":$opening}" | jq -r '.events[].text, .lost, .restarted')" \
+		"its size is 2M now by user $owner
+its size is 3M now by user $owner
+0
+false"
+	fails grep -qE 'v2|v3|v4|blue' followed
+	# They are not those that administrators have, of which there are a few dozen.
+	[ "$(jq .number followed | sort -n | tail -1)" -gt 1000000 ]
+	same "$(jq .number followed | sort -u | wc -l)" "$(wc -l <followed)"
+	# Three of its own, and what is deleted while others have the name is its own still.
+	as_owner snapshot create "$POOL:v0@s" >/dev/null
+	as_owner subvolume delete "$POOL:v0" --yes --wait
+	nvfs subvolume create "$POOL:v0" --tenant blue --size 1M >/dev/null
+	as_owner snapshot delete "$POOL:v0@s" --yes --wait
+	in_time grep -q '"snapshot-deleted"' followed
+	in_time grep -q '"sweep-ended"' followed
+	fails grep -q '"tenant":"[^r]' followed
+	nvfs events "$POOL" --json | grep '"snapshot-deleted"' | grep -q '"tenant":"red"'
+	# Ownership that is taken away ends it.
+	nvfs tenant set "$POOL/red" --owner-uid none >/dev/null
+	wait $follower || status=$?
+	same $status 8
+	grep -q 'you own no tenant any more' err
+}
+
+owner_groups_and_clones_its_own_only() {
+	nvfs tenant create "$POOL/red" --owner-uid $owner >/dev/null
+	nvfs tenant create "$POOL/blue" --owner-uid 61011 >/dev/null
+	as_owner subvolume create "$POOL:v0" --size 1M >/dev/null
+	nvfs subvolume create "$POOL:v1" --tenant blue --size 1M >/dev/null
+	nvfs snapshot create "$POOL:v1@s" >/dev/null
+	refused 'there is no subvolume v1' as_owner snapshot create --group "$POOL:v0@g" "$POOL:v1@g"
+	refused 'there is no subvolume v9' as_owner snapshot create --group "$POOL:v0@g" "$POOL:v9@g"
+	same "$(as_owner snapshot list "$POOL" --json)" '[]'
+	refused 'there is no subvolume v1' as_owner clone "$POOL:v1" "$POOL:v2"
+	refused 'there is no subvolume v1' as_owner snapshot diff "$POOL:v1@s"
+	refused 'there is no subvolume v1' as_owner du "$POOL:v1"
+	refused 'there is no subvolume v1' as_owner snapshot rollback --dry-run "$POOL:v1@s"
+	refused 'there is no subvolume v1' as_owner subvolume delete --dry-run "$POOL:v1"
+	as_owner clone "$POOL:v0" "$POOL:v2" >/dev/null
+	same "$(nvfs subvolume show "$POOL:v2" --json | grep -c '"tenant": "red"')" 1
+	as_owner du "$POOL" >out
+	fails grep -qE 'v1|stored, ' out
+}
+
+# A follower from before the daemon was stopped and started.
+events_are_followed_over_a_restart() {
+	in_time grep -q 'the connection to nvfsd ended; waiting until the pool is served again' "$WORK/followed.err"
+	in_time grep -q 'nvfsd was started anew' "$WORK/followed.err"
+	nvfs tenant create "$POOL/blue" >/dev/null
+	in_time grep -q '"tenant-created".*"tenant":"blue"' "$WORK/followed.out"
+	same "$(grep -c '"tenant-created".*"tenant":"blue"' "$WORK/followed.out")" 1
+}
+
 exit_codes_of_tenants() {
 	nvfs tenant create "$POOL/red" --used 8M >/dev/null
 	exits_with 7 nvfs tenant create "$POOL/red" --used 8M
@@ -302,11 +387,16 @@ for t in ten_writers_stop_at_the_limit limits_change_under_writers unlinked_and_
 done
 run_test soft_limit_is_enforced_after_its_grace
 mountpoint -q "$WORK/v0" && umount "$WORK/v0"
+nvfs events "$POOL" --follow --json >"$WORK/followed.out" 2>"$WORK/followed.err" &
+follower=$!
+TEST_NAME=events_are_followed run_test in_time grep -q tenant-created "$WORK/followed.out"
 stop_pool "$POOL"
 start_pool "$POOL"
 run_test soft_limit_outlives_a_restart
+run_test events_are_followed_over_a_restart
+kill $follower
 drop_all
-for t in owner_administers_its_own another_tenant_is_invisible; do
+for t in owner_administers_its_own another_tenant_is_invisible owner_follows_events_of_its_own owner_groups_and_clones_its_own_only; do
 	if command -v setpriv >/dev/null; then
 		run_test $t
 	else

@@ -27,7 +27,7 @@ static const char *event_text(const json_t *event, const char *key)
 START_TEST(tells_events)
 {
 	json_t *reply, *events;
-	json_int_t last;
+	json_int_t last, opening;
 
 	start_daemon();
 	create_subvolume("a");
@@ -45,11 +45,19 @@ START_TEST(tells_events)
 	ck_assert_str_eq(event_text(json_array_get(json_object_get(reply, "events"), 0), "kind"), "subvolume-resized");
 	ck_assert(json_is_false(json_object_get(reply, "restarted")));
 	json_decref(reply);
-	/* A number of an earlier worker. */
+	/* A number of an earlier worker: by itself, or by what came with it. */
 	reply = ask_events(1000000);
 	ck_assert(json_is_true(json_object_get(reply, "restarted")));
 	ck_assert_uint_ge(json_array_size(json_object_get(reply, "events")), 2);
+	opening = json_integer_value(json_object_get(reply, "opening"));
 	json_decref(reply);
+	for (int other = 0; other < 2; other++) {
+		reply = ask(json_pack("{s:s,s:I,s:I}", "op", "events", "since", last, "opening", opening + other), -1);
+		ck_assert_int_eq(json_is_true(json_object_get(reply, "restarted")), other);
+		ck_assert_int_eq(json_integer_value(json_object_get(json_array_get(json_object_get(reply, "events"), 0), "number")),
+				 other ? 1 : last + 1);
+		json_decref(reply);
+	}
 }
 END_TEST
 

@@ -578,6 +578,12 @@ static int owner(void)
 	    asked(named("tenant.create", "green")) != -EPERM || asked(named("tenant.delete", "red")) != -EPERM ||
 	    asked(json_pack("{s:s,s:s,s:{s:i}}", "op", "tenant.set", "name", "red", "limits", "used_bytes", 0)) != -EPERM)
 		return 7;
+	if (client_call(client, json_pack("{s:s}", "op", "top"), -1, &reply) ||
+	    json_integer_value(json_object_get(reply, "dirty_cap_bytes")) || json_integer_value(json_object_get(reply, "commits")))
+		return 11;
+	json_decref(reply);
+	if (asked(json_pack("{s:s}", "op", "sweeps")))
+		return 12;
 	if (client_call(client, json_pack("{s:s}", "op", "events"), -1, &reply))
 		return 8;
 	json_array_foreach(json_object_get(reply, "events"), i, list)

@@ -19,6 +19,7 @@ START_TEST(events_are_numbered_from_1)
 
 	ck_assert(!event_next(e, 0, &event));
 	ck_assert_uint_eq(events_last(e), 0);
+	ck_assert_int_gt(events_opening(e), 0);
 	event_add(e, &plain, "one");
 	event_add(e, &(struct event_about){ .kind = EVENT_CHECKSUM_ERROR, .severity = EVENT_ERROR, .tenant = "t", .inode = 7, .offset = 4096 },
 		  "two\n\033[2J %d", 2);

@@ -18,6 +18,7 @@
 #include "meta/sweep.h"
 #include "meta/sysrec.h"
 #include "meta/tenant.h"
+#include "meta/usage.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -627,6 +628,71 @@ START_TEST(owner_sees_its_own)
 }
 END_TEST
 
+static int note_total(void *arg, uint64_t done, uint64_t all)
+{
+	(void)done;
+	*(uint64_t *)arg = all;
+	return 0;
+}
+
+static int no_row(void *arg, const struct usage *u)
+{
+	(void)arg;
+	(void)u;
+	return 0;
+}
+
+static uint64_t usage_total(void)
+{
+	uint64_t all = 0;
+	const struct progress progress = { note_total, &all };
+	struct usage_total total;
+
+	ck_assert_int_eq(usage_count(fx.pool, NULL, &progress, no_row, NULL, &total, why, sizeof(why)), 0);
+	return all;
+}
+
+static unsigned sweeps(void)
+{
+	struct pool_usage u;
+
+	ck_assert_int_eq(pool_sweeps(fx.pool, &u), 0);
+	return u.sweeps;
+}
+
+/* Neither by progress, nor by what is swept, nor by a refusal. */
+START_TEST(owner_learns_no_numbers_of_others)
+{
+	const struct tenant_user user = { .uid = 1000 };
+	const struct snapshot_name old = { "b", "s" };
+	uint64_t all;
+
+	ck_assert_int_eq(make("red", (struct tenant_settings){ .uid_count = 1, .uids = { 1000 } }), 0);
+	ck_assert_int_eq(make("blue", (struct tenant_settings){ 0 }), 0);
+	ck_assert_int_eq(make_subvol("r", "red", 10), 0);
+	ck_assert_int_eq(make_subvol("b", "blue", 10), 0);
+	all = usage_total();
+	tenant_act_as(&user);
+	ck_assert_uint_gt(usage_total(), 0);
+	ck_assert_uint_lt(usage_total(), all);
+	ck_assert_int_eq(subvol_resize(fx.pool, "r", 0, 1u << 30, why, sizeof(why)), -EINVAL);
+	ck_assert_str_eq(why, "1073741824 inodes are more than the pool was made for; take fewer, or ask its administrator");
+	/* A snapshot's name may be taken by one that cannot be seen, of a subvolume that was deleted. */
+	tenant_act_as(NULL);
+	sweeper_stop(take_ptr(fx.pool->sweeper));
+	ck_assert_int_eq(snapshot_create(fx.pool, &old, 1, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_delete(fx.pool, "b", why, sizeof(why)), 0);
+	ck_assert_uint_eq(sweeps(), 1);
+	tenant_act_as(&user);
+	ck_assert_uint_eq(sweeps(), 0);
+	ck_assert_int_eq(make_subvol("b", NULL, 10), 0);
+	ck_assert_int_eq(snapshot_create(fx.pool, &old, 1, why, sizeof(why)), -EEXIST);
+	ck_assert_str_eq(why, "the name b@s is taken; take another one");
+	ck_assert_int_eq(subvol_delete(fx.pool, "b", why, sizeof(why)), 0);
+	ck_assert_uint_eq(sweeps(), 1);
+}
+END_TEST
+
 /* A node that waits to be swept outlives its tenant; nothing is charged for it, and nobody misses the tenant. */
 START_TEST(tenant_is_gone_before_its_nodes)
 {
@@ -723,6 +789,7 @@ int main(void)
 	tcase_add_test(tcase, several_reach_the_limit_exactly);
 	tcase_add_test(tcase, list_changes_under_readers);
 	tcase_add_test(tcase, owner_sees_its_own);
+	tcase_add_test(tcase, owner_learns_no_numbers_of_others);
 	tcase_add_test(tcase, tenant_is_gone_before_its_nodes);
 	tcase_add_test(tcase, tenant_is_gone_before_what_clones_shared);
 	tcase_add_test(tcase, node_of_no_tenant_is_swept);
