@@ -217,6 +217,18 @@ static void print_soft(const json_t *t)
 		       nvfs_time_text(since + grace * 1000000000, when, sizeof(when)));
 }
 
+/* With who waited for it, if anybody did. */
+static void print_rate(const json_t *t, const struct limit *l, uint64_t limit)
+{
+	const json_t *by = json_object_get(json_object_get(t, "throttled_by"), "tenant"), *held = json_object_get(by, l->key);
+	char text[SIZE_TEXT_MAX];
+
+	printf("%-14s%s/s", l->title, amount(limit, l->bytes, text, sizeof(text)));
+	if (json_u64(held, "ops"))
+		printf("; %llu requests waited %.1f s for it", (unsigned long long)json_u64(held, "ops"), (double)json_u64(held, "ns") / 1e9);
+	putchar('\n');
+}
+
 /* What there is, and of how much; a rate only if it is limited. */
 static void print_limit(const json_t *t, const struct limit *l)
 {
@@ -229,7 +241,7 @@ static void print_limit(const json_t *t, const struct limit *l)
 	else if (l->use)
 		printf("%-14s%s\n", l->title, amount(use, l->bytes, a, sizeof(a)));
 	else if (limit)
-		printf("%-14s%s/s\n", l->title, amount(limit, l->bytes, b, sizeof(b)));
+		print_rate(t, l, limit);
 }
 
 static void print_defaults(const json_t *t)

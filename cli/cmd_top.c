@@ -227,14 +227,15 @@ static void print_row(struct table *t, const struct top_row *r)
 	rate_cell(t, top_rate(r, r->counts[TOP_SYNC]));
 	rate_cell(t, top_rate(r, r->counts[TOP_OTHER]));
 	rate_cell(t, top_rate(r, r->throttled));
+	table_cell(t, "%s", top_held_by(r) ? top_held_by(r) : "-");
 	bytes_cell(t, (double)r->dirty_bytes);
 	table_cell(t, "%llu", (unsigned long long)r->cached_inodes);
 }
 
 static void print_table(const struct top *top, const struct view *v, unsigned rows, unsigned columns)
 {
-	struct table *t = table_new(v->tenants ? "TENANT >READ/s >WRITE/s >READ >WRITTEN >RMEAN >R99% >WMEAN >W99% >SYNC/s >OTHER/s >LATE/s >DIRTY >INODES"
-					       : "SUBVOLUME >READ/s >WRITE/s >READ >WRITTEN >RMEAN >R99% >WMEAN >W99% >SYNC/s >OTHER/s >LATE/s >DIRTY >INODES");
+	struct table *t = table_new(v->tenants ? "TENANT >READ/s >WRITE/s >READ >WRITTEN >RMEAN >R99% >WMEAN >W99% >SYNC/s >OTHER/s >LATE/s HELD-BY >DIRTY >INODES"
+					       : "SUBVOLUME >READ/s >WRITE/s >READ >WRITTEN >RMEAN >R99% >WMEAN >W99% >SYNC/s >OTHER/s >LATE/s HELD-BY >DIRTY >INODES");
 
 	if (!t)
 		die(EXIT_REFUSED, "out of memory");

@@ -58,6 +58,41 @@ static const json_t *find_before(const json_t *before, const json_t *sv)
 	return NULL;
 }
 
+static const struct {
+	const char *level, *limit, *text;
+} held_keys[TOP_LIMITS] = {
+	{"subvolume", "read_iops", "read_iops"},      {"subvolume", "write_iops", "write_iops"},
+	{"subvolume", "read_bps", "read_bps"},        {"subvolume", "write_bps", "write_bps"},
+	{"tenant", "read_iops", "tenant read_iops"},  {"tenant", "write_iops", "tenant write_iops"},
+	{"tenant", "read_bps", "tenant read_bps"},    {"tenant", "write_bps", "tenant write_bps"},
+};
+
+static uint64_t held_of(const json_t *sv, unsigned i)
+{
+	const json_t *level = json_object_get(json_object_get(sv, "throttled_by"), held_keys[i].level);
+
+	return number(json_object_get(level, held_keys[i].limit), "ns");
+}
+
+static void take_held(struct top_row *r, const json_t *before, const json_t *after)
+{
+	for (unsigned i = 0; i < TOP_LIMITS; i++) {
+		const uint64_t now = held_of(after, i), then = before ? held_of(before, i) : 0;
+
+		r->held_ns[i] = now > then ? now - then : 0;
+	}
+}
+
+const char *top_held_by(const struct top_row *r)
+{
+	unsigned most = 0;
+
+	for (unsigned i = 1; i < TOP_LIMITS; i++)
+		if (r->held_ns[i] > r->held_ns[most])
+			most = i;
+	return r->held_ns[most] ? held_keys[most].text : NULL;
+}
+
 static void take_row(struct top_row *r, const json_t *before, const json_t *after, const json_t *sv)
 {
 	const json_t *then = find_before(before, sv);
@@ -71,6 +106,7 @@ static void take_row(struct top_row *r, const json_t *before, const json_t *afte
 	r->read_bytes = grown(then, sv, "read_bytes");
 	r->written_bytes = grown(then, sv, "written_bytes");
 	r->throttled = grown(then, sv, "throttled");
+	take_held(r, then, sv);
 	r->dirty_bytes = number(sv, "dirty_bytes");
 	r->cached_inodes = number(sv, "cached_inodes");
 	r->subvolumes = 1;
@@ -109,6 +145,8 @@ static void add_up(struct top_row *to, const struct top_row *r)
 	to->read_bytes += r->read_bytes;
 	to->written_bytes += r->written_bytes;
 	to->throttled += r->throttled;
+	for (unsigned i = 0; i < TOP_LIMITS; i++)
+		to->held_ns[i] += r->held_ns[i];
 	to->dirty_bytes += r->dirty_bytes;
 	to->cached_inodes += r->cached_inodes;
 	to->subvolumes += r->subvolumes;
@@ -240,5 +278,6 @@ json_t *top_row_json(const struct top_row *r, bool tenant)
 					    "written_bytes_per_s", top_rate(r, r->written_bytes), "throttled_per_s",
 					    top_rate(r, r->throttled), "dirty_bytes", (json_int_t)r->dirty_bytes, "cached_inodes",
 					    (json_int_t)r->cached_inodes));
+	json_object_set_new(j, "held_by", top_held_by(r) ? json_string(top_held_by(r)) : json_null());
 	return j;
 }

@@ -67,6 +67,31 @@ void admin_settle(const struct admin_context *c, const char *subvolume, const ch
 	server_settle(c->server, path);
 }
 
+json_t *admin_throttled_by(const struct throttle_stats *s)
+{
+	static const char *const levels[THROTTLE_LEVELS] = { "subvolume", "tenant" };
+	static const char *const limits[THROTTLE_LIMITS] = { "read_iops", "write_iops", "read_bps", "write_bps" };
+	json_t *by = json_object();
+
+	for (unsigned level = 0; level < THROTTLE_LEVELS; level++) {
+		json_t *object = json_object();
+
+		for (unsigned limit = 0; limit < THROTTLE_LIMITS; limit++)
+			json_object_set_new(object, limits[limit],
+					    json_pack("{s:I,s:I}", "ops", (json_int_t)s->held[level][limit].ops, "ns",
+						      (json_int_t)s->held[level][limit].ns));
+		json_object_set_new(by, levels[level], object);
+	}
+	return by;
+}
+
+void admin_add_throttled(json_t *object, const struct throttle_stats *s)
+{
+	json_object_update_new(object, json_pack("{s:I,s:I,s:I,s:o}", "throttled_ops", (json_int_t)s->delayed_ops, "throttled_ns",
+						 (json_int_t)s->delayed_ns, "throttled_now", (json_int_t)s->waiting, "throttled_by",
+						 admin_throttled_by(s)));
+}
+
 json_t *admin_text(const char *s, size_t len)
 {
 	json_t *j = json_stringn(s, len);

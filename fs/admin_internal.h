@@ -95,6 +95,12 @@ void admin_tell(const struct admin_context *c, enum event_kind kind, const char 
  */
 void admin_settle(const struct admin_context *c, const char *subvolume, const char *snapshot);
 
+/* Put throttled_ops, throttled_ns, throttled_now and throttled_by into an object. */
+void admin_add_throttled(json_t *object, const struct throttle_stats *s);
+
+/* The latter alone: by level and limit. */
+json_t *admin_throttled_by(const struct throttle_stats *s);
+
 /* A string that may be no UTF-8. */
 json_t *admin_text(const char *s, size_t len);
 

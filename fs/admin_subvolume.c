@@ -12,14 +12,16 @@
 
 static json_t *stats_object(const struct subvol_stats *s)
 {
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "reads", (json_int_t)s->reads,
+	json_t *object = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "reads", (json_int_t)s->reads,
 			 "writes", (json_int_t)s->writes, "read_bytes", (json_int_t)s->read_bytes,
 			 "written_bytes", (json_int_t)s->written_bytes, "namespace_ops",
 			 (json_int_t)s->namespace_ops, "fsyncs", (json_int_t)s->fsyncs,
 			 "dirty_bytes", BYTES(s->dirty_blocks), "checksum_errors",
 			 (json_int_t)s->checksum_errors, "cached_inodes",
-			 (json_int_t)s->cached_inodes, "throttled_ops", (json_int_t)s->throttled_ops, "throttled_ns",
-			 (json_int_t)s->throttled_ns, "throttled_now", (json_int_t)s->throttled_now);
+			 (json_int_t)s->cached_inodes);
+
+	admin_add_throttled(object, &s->throttled);
+	return object;
 }
 
 static json_t *rates_object(const struct rates *r)

@@ -79,15 +79,18 @@ static json_t *ids_array(const uint32_t *ids, unsigned count)
 static json_t *tenant_object(const struct tenant_info *info)
 {
 	const struct tenant_settings *set = &info->set;
-	json_t *limits = numbers_object(set, limit_numbers);
+	json_t *limits = numbers_object(set, limit_numbers), *object;
 
 	json_object_set_new(limits, "grace_s", json_integer(set->grace_s));
-	return json_pack("{s:s,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I},s:o,s:o,s:o,s:I,s:I}", "name", info->name, "id", (json_int_t)info->id,
+	object = json_pack("{s:s,s:I,s:o,s:{s:I,s:I,s:I,s:I,s:I},s:o,s:o,s:o,s:I,s:I}", "name", info->name, "id", (json_int_t)info->id,
 			 "limits", limits, "use", "used_bytes", BYTES(info->used_blocks), "provisioned_bytes",
 			 BYTES(info->provisioned_blocks), "inodes", (json_int_t)info->used_inodes, "subvolumes",
 			 (json_int_t)info->subvolumes, "snapshots", (json_int_t)info->snapshots, "defaults", defaults_object(set),
 			 "owner_uids", ids_array(set->uids, set->uid_count), "owner_gids", ids_array(set->gids, set->gid_count),
 			 "soft_since_ns", (json_int_t)info->soft_since_ns, "created_ns", (json_int_t)info->created_ns);
+	if (object)
+		admin_add_throttled(object, &info->throttled);
+	return object;
 }
 
 static json_t *refused(int err, const char *why, const char *what, const char *name)

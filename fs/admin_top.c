@@ -26,11 +26,11 @@ static json_t *volume_object(const struct volume *v)
 
 	session_stats(v->session, &session);
 	subvol_stats(v->ops.sv, &s);
-	return json_pack("{s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "name", admin_text(v->name, strlen(v->name)), "tenant",
+	return json_pack("{s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o,s:o}", "name", admin_text(v->name, strlen(v->name)), "tenant",
 			 admin_text(v->tenant, strlen(v->tenant)), "session", (json_int_t)v->number, "read_bytes",
 			 (json_int_t)s.read_bytes, "written_bytes", (json_int_t)s.written_bytes, "dirty_bytes", BYTES(s.dirty_blocks),
 			 "used_bytes", BYTES(s.used_blocks), "size_bytes", BYTES(s.size_blocks), "cached_inodes",
-			 (json_int_t)s.cached_inodes, "throttled", (json_int_t)session.late, "read", latency_object(&latency[LATENCY_READ]), "write",
+			 (json_int_t)s.cached_inodes, "throttled", (json_int_t)session.late, "throttled_by", admin_throttled_by(&s.throttled), "read", latency_object(&latency[LATENCY_READ]), "write",
 			 latency_object(&latency[LATENCY_WRITE]), "sync", latency_object(&latency[LATENCY_SYNC]), "other",
 			 latency_object(&latency[LATENCY_OTHER]));
 }

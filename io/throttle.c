@@ -63,6 +63,10 @@ void throttle_stats(struct throttle *t, struct throttle_stats *out)
 		.delayed_ops = get(&t->delayed_ops),
 		.delayed_ns = get(&t->delayed_ns),
 	};
+	for (unsigned level = 0; level < THROTTLE_LEVELS; level++)
+		for (unsigned limit = 0; limit < THROTTLE_LIMITS; limit++)
+			out->held[level][limit] = (struct throttle_held){ .ops = get(&t->held[level][limit].ops),
+									  .ns = get(&t->held[level][limit].ns) };
 }
 
 bool throttles_limit(const struct throttles *ts, enum throttle_kind kind)
@@ -74,6 +78,34 @@ bool throttles_limit(const struct throttles *ts, enum throttle_kind kind)
 			return true;
 	}
 	return false;
+}
+
+/* And of which limit that is: of the first of those that are equal. */
+static uint64_t longest_wait(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns, uint8_t *level, uint8_t *limit)
+{
+	uint64_t longest = 0, wait;
+
+	*level = *limit = 0;
+	EACH_LEVEL(ts, i, t) {
+		const uint64_t ops_rate = get(&t->ops_rate[c->kind]), bytes_rate = get(&t->bytes_rate[c->kind]);
+
+		/* A limit that was taken away holds nobody. */
+		wait = ops_rate && (c->ops_taken & 1u << i) ? bucket_wait_ns(&t->ops[c->kind], ops_rate, c->ops_place[i], now_ns) : 0;
+		if (wait > longest) {
+			longest = wait;
+			*level = (uint8_t)i;
+			*limit = c->kind == THROTTLE_READ ? THROTTLE_READ_IOPS : THROTTLE_WRITE_IOPS;
+		}
+		wait = bytes_rate && (c->bytes_taken & 1u << i) ?
+			       bucket_wait_ns(&t->bytes[c->kind], bytes_rate, c->bytes_place[i], now_ns) :
+			       0;
+		if (wait > longest) {
+			longest = wait;
+			*level = (uint8_t)i;
+			*limit = c->kind == THROTTLE_READ ? THROTTLE_READ_BPS : THROTTLE_WRITE_BPS;
+		}
+	}
+	return longest;
 }
 
 uint64_t throttles_claim(const struct throttles *ts, enum throttle_kind kind, uint64_t bytes, uint64_t now_ns, struct throttle_claim *c)
@@ -91,28 +123,14 @@ uint64_t throttles_claim(const struct throttles *ts, enum throttle_kind kind, ui
 			c->bytes_taken |= (uint8_t)(1u << i);
 		}
 	}
-	return throttles_wait_ns(ts, c, now_ns);
-}
-
-static uint64_t later(uint64_t a, uint64_t b)
-{
-	return a > b ? a : b;
+	return longest_wait(ts, c, now_ns, &c->held_level, &c->held_limit);
 }
 
 uint64_t throttles_wait_ns(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns)
 {
-	uint64_t wait = 0;
+	uint8_t level, limit;
 
-	EACH_LEVEL(ts, i, t) {
-		const uint64_t ops_rate = get(&t->ops_rate[c->kind]), bytes_rate = get(&t->bytes_rate[c->kind]);
-
-		/* A limit that was taken away holds nobody. */
-		if (ops_rate && (c->ops_taken & 1u << i))
-			wait = later(wait, bucket_wait_ns(&t->ops[c->kind], ops_rate, c->ops_place[i], now_ns));
-		if (bytes_rate && (c->bytes_taken & 1u << i))
-			wait = later(wait, bucket_wait_ns(&t->bytes[c->kind], bytes_rate, c->bytes_place[i], now_ns));
-	}
-	return wait;
+	return longest_wait(ts, c, now_ns, &level, &limit);
 }
 
 void throttles_cancel(const struct throttles *ts, const struct throttle_claim *c)
@@ -139,9 +157,13 @@ void throttles_abandon(const struct throttles *ts)
 
 void throttles_release(const struct throttles *ts, const struct throttle_claim *c, uint64_t now_ns)
 {
+	const uint64_t waited = now_ns > c->since_ns ? now_ns - c->since_ns : 0;
+
 	throttles_abandon(ts);
 	EACH_LEVEL(ts, i, t) {
 		add(&t->delayed_ops, 1);
-		add(&t->delayed_ns, now_ns > c->since_ns ? now_ns - c->since_ns : 0);
+		add(&t->delayed_ns, waited);
+		add(&t->held[c->held_level][c->held_limit].ops, 1);
+		add(&t->held[c->held_level][c->held_limit].ns, waited);
 	}
 }

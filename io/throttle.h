@@ -30,19 +30,31 @@ static inline bool rates_are_valid(const struct rates *r)
 	return r->read_iops <= RATE_MAX && r->write_iops <= RATE_MAX && r->read_bytes_per_s <= RATE_MAX && r->write_bytes_per_s <= RATE_MAX;
 }
 
+#define THROTTLE_LEVELS 2u
+
+/* The four limits of a throttle. */
+enum throttle_limit { THROTTLE_READ_IOPS, THROTTLE_WRITE_IOPS, THROTTLE_READ_BPS, THROTTLE_WRITE_BPS, THROTTLE_LIMITS };
+
+/*
+ * Whoever waits is counted for one limit, that which let it go last, in all throttles that it is subject to: so a tenant's has what it
+ * held, and what the limits of its subvolumes did. Only requests that waited count, which had the locks of the buckets besides: what
+ * is counted costs nobody else anything.
+ */
 struct throttle {
 	_Atomic uint64_t ops_rate[2], bytes_rate[2]; /* by throttle_kind */
 	struct bucket ops[2], bytes[2];
 	_Atomic uint64_t waiting, delayed_ops, delayed_ns;
+	struct {
+		_Atomic uint64_t ops, ns;
+	} held[THROTTLE_LEVELS][THROTTLE_LIMITS];
 };
-
-#define THROTTLE_LEVELS 2u
 
 /* A request's places. */
 struct throttle_claim {
 	uint64_t bytes;
 	uint64_t since_ns;
 	uint8_t kind, ops_taken, bytes_taken; /* the latter: a bit for each level */
+	uint8_t held_level, held_limit;       /* what it waits for, if it does */
 	uint64_t ops_place[THROTTLE_LEVELS], bytes_place[THROTTLE_LEVELS];
 };
 
@@ -55,6 +67,9 @@ struct throttle_stats {
 	uint64_t waiting;     /* requests, now */
 	uint64_t delayed_ops; /* requests that waited */
 	uint64_t delayed_ns;  /* how long they did, together */
+	struct throttle_held {
+		uint64_t ops, ns;
+	} held[THROTTLE_LEVELS][THROTTLE_LIMITS]; /* of these, by what they waited for */
 };
 
 void throttle_init(struct throttle *t);

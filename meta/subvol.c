@@ -430,9 +430,6 @@ static uint64_t visible_blocks(const struct subvol *sv)
 
 void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 {
-	struct throttle_stats throttled;
-
-	throttle_stats(&sv->throttle, &throttled);
 #define READ(field) atomic_load_explicit(&sv->field, memory_order_relaxed)
 	*out = (struct subvol_stats){
 		.size_blocks = READ(limit_blocks),
@@ -449,11 +446,9 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 		.dirty_blocks = READ(dirty_blocks),
 		.cached_inodes = READ(cached_inodes),
 		.known_inodes = READ(known_inodes),
-		.throttled_ops = throttled.delayed_ops,
-		.throttled_ns = throttled.delayed_ns,
-		.throttled_now = throttled.waiting,
 	};
 #undef READ
+	throttle_stats(&sv->throttle, &out->throttled);
 }
 
 void subvol_throttles(struct subvol *sv, struct throttles *out)

@@ -86,8 +86,7 @@ struct subvol_stats {
 	uint64_t size_blocks, used_blocks, inodes_max, used_inodes;
 	uint64_t reads, writes, read_bytes, written_bytes, namespace_ops, fsyncs;
 	uint64_t dirty_blocks, checksum_errors, cached_inodes, known_inodes; /* known to the kernel */
-	uint64_t throttled_ops, throttled_ns; /* requests that waited for a limit, and for how long together */
-	uint64_t throttled_now;               /* that wait for one */
+	struct throttle_stats throttled; /* level 0: for its own limits, 1: for its tenant's */
 };
 void subvol_stats(struct subvol *sv, struct subvol_stats *out);
 

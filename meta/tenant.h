@@ -153,6 +153,7 @@ struct tenant_info {
 	struct tenant_settings set;
 	uint64_t used_blocks, used_inodes, provisioned_blocks, subvolumes, snapshots;
 	int64_t soft_since_ns, created_ns;
+	struct throttle_stats throttled; /* since the pool was opened; level 0: for limits of its subvolumes, 1: for its own */
 };
 
 /*

@@ -434,6 +434,7 @@ static void fill_info(struct pool_tenant *t, struct tenant_info *out)
 		.created_ns = t->created_ns,
 	};
 	strcpy(out->name, t->name);
+	throttle_stats(&t->throttle, &out->throttled);
 }
 
 int tenant_info(struct pool *pool, const char *name, struct tenant_info *out)

@@ -107,6 +107,10 @@ waits_are_counted() {
 	# The first two are the burst.
 	[ $((after - before)) -ge 1 ] && [ $((after - before)) -le 8 ]
 	[ "$(stat_of throttled_ns)" -gt 0 ]
+	# By the limit, and for no other.
+	nvfs subvolume show "$POOL:limited" --json | tr -d ' \n' >json
+	grep -qE '"throttled_by":\{"subvolume":\{"read_iops":\{"ops":0,"ns":0\},"write_iops":\{"ops":[1-9][0-9]*,"ns":[1-9]' json
+	grep -qE '"tenant":\{("[a-z_]*":\{"ops":0,"ns":0\},?){4}\}' json
 	rmdir "$limited"/count*
 }
 
@@ -140,6 +144,12 @@ a_tenant_shares_its_limits() {
 	nvfs tenant set "$POOL/team" --write-bps none
 	wait $!
 	in_time waits_of two 0
+	# What the tenant's limit held is in its counters and in the subvolume's.
+	nvfs tenant show "$POOL/team" --json | tr -d ' \n' | grep -qE '"tenant":\{.*"write_bps":\{"ops":1,"ns":[1-9]'
+	nvfs subvolume show "$POOL:two" --json | tr -d ' \n' | grep -qE '"tenant":\{.*"write_bps":\{"ops":1,"ns":[1-9]'
+	nvfs tenant set "$POOL/team" --write-bps 1G
+	nvfs tenant show "$POOL/team" | grep -qE '^write bps +1G/s; 1 requests waited [0-9.]+ s for it$'
+	nvfs tenant set "$POOL/team" --write-bps none
 	for name in one two; do
 		unmount_dir "$dir-$name"
 		nvfs --yes subvolume delete "$POOL:$name"

@@ -223,6 +223,37 @@ START_TEST(top_shows_differences)
 }
 END_TEST
 
+static json_t *held_answer(json_int_t own_ns, json_int_t tenant_ns)
+{
+	return json_pack("{s:s,s:I,s:[{s:s,s:s,s:i,s:{s:{s:{s:i,s:I}},s:{s:{s:i,s:I}}}}]}", "pool", "tank", "time_ns", (json_int_t)1, "subvolumes",
+			 "name", "web", "tenant", "team", "session", 1, "throttled_by", "subvolume", "read_bps", "ops", 9, "ns", own_ns, "tenant",
+			 "write_iops", "ops", 1, "ns", tenant_ns);
+}
+
+/* By what there was in the interval. */
+START_TEST(top_says_who_was_held_by_what)
+{
+	json_t *answers[] = { held_answer(1000, 10), held_answer(1100, 500), held_answer(1500, 500) }, *j;
+	struct top t = {0};
+
+	ck_assert_int_eq(top_add(&t, NULL, answers[0]) | top_add(&t, answers[0], answers[1]) | top_add(&t, answers[1], answers[2]), 0);
+	ck_assert_int_eq(top_add(&t, answers[2], answers[2]), 0);
+	ck_assert_str_eq(top_held_by(&t.rows[0]), "read_bps");
+	ck_assert_str_eq(top_held_by(&t.rows[1]), "tenant write_iops");
+	ck_assert_str_eq(top_held_by(&t.rows[2]), "read_bps");
+	ck_assert_ptr_null(top_held_by(&t.rows[3]));
+	j = top_row_json(&t.rows[1], false);
+	ck_assert_str_eq(json_string_value(json_object_get(j, "held_by")), "tenant write_iops");
+	json_decref(j);
+	top_by_tenant(&t);
+	ck_assert_uint_eq(t.count, 1);
+	ck_assert_str_eq(top_held_by(&t.rows[0]), "read_bps");
+	top_free(&t);
+	for (unsigned i = 0; i < 3; i++)
+		json_decref(answers[i]);
+}
+END_TEST
+
 START_TEST(top_adds_up_tenants_and_sorts)
 {
 	json_t *a = answer(1000000000, 1, "a", 10), *b = answer(1000000000, 2, "b", 30), *c = answer(1000000000, 3, "c", 20);
@@ -462,6 +493,7 @@ int main(void)
 	tcase_add_test(rest, odd_lines_are_no_harm);
 	tcase_add_test(rest, top_shows_differences);
 	tcase_add_test(rest, top_adds_up_tenants_and_sorts);
+	tcase_add_test(rest, top_says_who_was_held_by_what);
 	tcase_add_test(rest, waits_until_nothing_is_swept);
 	tcase_add_test(rest, kinds_of_errors_have_codes);
 	tcase_add_test(rest, colours_are_for_terminals);

@@ -322,6 +322,43 @@ START_TEST(waits_are_counted)
 }
 END_TEST
 
+/* For the limit that lets it go last, in both throttles. */
+START_TEST(waits_are_counted_by_limit)
+{
+	static const struct {
+		struct rates rates[THROTTLE_LEVELS];
+		enum throttle_kind kind;
+		unsigned level, limit;
+	} cases[] = {
+		{ { { .read_iops = 1, .read_bytes_per_s = 100 }, { .read_iops = 2 } }, THROTTLE_READ, 0, THROTTLE_READ_BPS },
+		{ { { .read_iops = 1, .read_bytes_per_s = 1000000 }, { .read_iops = 2 } }, THROTTLE_READ, 0, THROTTLE_READ_IOPS },
+		{ { { .write_iops = 5 }, { .write_iops = 2 } }, THROTTLE_WRITE, 1, THROTTLE_WRITE_IOPS },
+		{ { { .write_iops = 5, .read_iops = 1 }, { .write_bytes_per_s = 10 } }, THROTTLE_WRITE, 1, THROTTLE_WRITE_BPS },
+	};
+	struct throttle_claim c;
+	struct throttle_stats s;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		throttle_init(&subvolume);
+		throttle_init(&tenant);
+		limits(cases[i].rates[0], cases[i].rates[1]);
+		throttles_claim(&both, cases[i].kind, 1000, T0, &c);
+		ck_assert_uint_gt(throttles_claim(&both, cases[i].kind, 1000, T0, &c), 0);
+		throttles_hold(&both);
+		throttles_release(&both, &c, T0 + 7 * MS);
+		for (unsigned l = 0; l < THROTTLE_LEVELS * THROTTLE_LIMITS; l++) {
+			const bool it = l == cases[i].level * THROTTLE_LIMITS + cases[i].limit;
+
+			for (unsigned t = 0; t < THROTTLE_LEVELS; t++) {
+				throttle_stats(both.level[t], &s);
+				ck_assert_uint_eq(s.held[l / THROTTLE_LIMITS][l % THROTTLE_LIMITS].ops, it);
+				ck_assert_uint_eq(s.held[l / THROTTLE_LIMITS][l % THROTTLE_LIMITS].ns, it ? 7 * MS : 0);
+			}
+		}
+	}
+}
+END_TEST
+
 /* Threads that share a bucket get different places, without a gap. */
 #define THREADS 4u
 #define EACH 20000u
@@ -357,5 +394,5 @@ int main(void)
 			a_lower_rate_takes_its_burst_along, what_is_cancelled_is_there_for_others, time_may_step_back,
 			numbers_do_not_overflow, without_limits_nothing_waits, each_limit_is_its_own, the_strictest_decides,
 			a_tenant_is_shared, a_limit_taken_away_holds_nobody, a_cancelled_claim_is_out_of_all, waits_are_counted,
-			threads_share_a_bucket, NULL);
+			waits_are_counted_by_limit, threads_share_a_bucket, NULL);
 }
