@@ -630,6 +630,54 @@ def places_of_owners():
     run_as(OTHER, lambda: until_served({'op': 'subvolume.list'}).close())
 
 
+# Those for what takes long, too: half of what owners have is one user's.
+def follows_four_times():
+    follow = {'op': 'events', 'follow': True}
+    talks = [Talk() for _ in range(5)]
+    for t in talks[:4]:
+        t.must(follow)
+    check_refusal(talks[4].ask(follow), 'a fifth', ('EBUSY',))
+    talks[4].must({'op': 'events'})
+    return talks
+
+
+def places_of_followers():
+    run_as(OWNER, follows_four_times)
+
+    def others_have_theirs():
+        until_served({'op': 'events', 'follow': True}).close()
+    run_as(OTHER, others_have_theirs)
+
+
+# Lines that wait to be sent are what it had; then it ends.
+def diff_to_its_end(ready, go):
+    t = Talk()
+    t.must({'op': 'snapshot.diff', 'from': {'subvolume': 'mine', 'snapshot': 's'}, 'to': {'subvolume': 'mine'}})
+    time.sleep(0.5)
+    os.write(ready, b'x')
+    os.read(go, 1)
+    paths = 0
+    while True:
+        line = t.reply()
+        check(line is not None, 'it was cut off')
+        if line.get('end'):
+            break
+        paths += 'path' in line
+    check_refusal({**line, 'version': 1}, 'the end', ('EPERM',))
+    check(paths < 1500, paths, 'paths were told to who was no owner any more')
+
+
+def ownership_ends_a_diff():
+    ready, go = os.pipe(), os.pipe()
+    root = Talk()
+    pid = as_user(OWNER, diff_to_its_end, ready[1], go[0])
+    well = select.select([ready[0]], [], [], BOUND)[0]
+    root.must({'op': 'tenant.set', 'name': 'red', 'owner_uids': []})
+    os.write(go[1], b'x')
+    check(ended_well([pid]) and well, 'it ended in another way')
+    root.must({'op': 'tenant.set', 'name': 'red', 'owner_uids': [OWNER]})
+
+
 def places_of_administrators():
     talks = [Talk() for _ in range(80)]
     served = refused = 0
@@ -764,6 +812,8 @@ TESTS = {
     'stranger_hears_one_line': lambda: run_as(STRANGER, stranger_hears_one_line),
     'places_of_owners': places_of_owners,
     'places_of_administrators': places_of_administrators,
+    'places_of_followers': places_of_followers,
+    'ownership_ends_a_diff': ownership_ends_a_diff,
     'descriptors_of_an_owner_that_linger': lambda: run_as(OWNER, descriptors_that_linger),
     'descriptors_of_a_stranger_that_linger': lambda: (run_as(STRANGER, strangers_descriptors_that_linger), Talk().must({'op': 'pool.show'})),
     'storm': storm,

@@ -34,7 +34,7 @@ inventory() {
 
 before=$(inventory)
 for t in wrong_requests_of_root wrong_requests_of_an_owner stranger_hears_one_line places_of_owners places_of_administrators \
-	descriptors_of_an_owner_that_linger descriptors_of_a_stranger_that_linger storm; do
+	places_of_followers ownership_ends_a_diff descriptors_of_an_owner_that_linger descriptors_of_a_stranger_that_linger storm; do
 	TEST_NAME=$t run_test attack $t
 done
 nothing_is_left_of_it() {
