@@ -134,7 +134,13 @@ static int keep_check(struct op *op, const struct file *f, uint64_t blocks)
 	return r;
 }
 
-/* One step of the count: what will be charged, and (zero) what others have, too, and becomes the file's own. */
+/* What becomes the file's own where others have it, too: zeroing takes the rest of compressed extents with it. */
+static uint64_t keep_own(const struct chunk *c, bool zero, uint64_t mask)
+{
+	return zero ? (mask | chunk_companions(c, mask)) & ~chunk_charged_own(c) : mask & ~chunk_charged(c);
+}
+
+/* One step of the count: what will be charged. */
 static int keep_count(struct op *op, struct file *f, bool zero, uint64_t first, uint64_t end)
 {
 	struct span s = span_blocks(first, end);
@@ -150,7 +156,7 @@ static int keep_count(struct op *op, struct file *f, bool zero, uint64_t first, 
 	while (span_next(&s)) {
 		c = chunk_peek(f, s.chunk);
 		op->blocks += mask_count(span_mask(&s) & ~chunk_charged(c));
-		op->own_blocks += mask_count(span_mask(&s) & ~(zero ? chunk_charged_own(c) : chunk_charged(c)));
+		op->own_blocks += mask_count(keep_own(c, zero, span_mask(&s)));
 	}
 	return 0;
 }
@@ -168,11 +174,16 @@ static bool inline_besides(const struct file *f, bool zero, uint64_t from)
 
 static int keep(struct op *op, struct file *f, bool zero, uint64_t from, uint64_t end)
 {
-	const uint64_t at = op->moment ? op->moment : from, to = step_end(at, end);
+	uint64_t at, to;
 	int r = 0;
 
 	if (f->keeper)
 		return op_wait(op, &f->data->sync_waiters);
+	if (op->counted_node != op->sv->node)
+		count_again(op); /* a snapshot was made, and what was the file's own is not any more */
+	op->counted_node = op->sv->node;
+	at = op->moment ? op->moment : from;
+	to = step_end(at, end);
 	if (!op->moment)
 		r = keep_check(op, f, block_up(end) - block_down(from));
 	if (!r)

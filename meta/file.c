@@ -222,8 +222,9 @@ int file_charge(struct op *op, struct file *f, uint64_t blocks, uint64_t own)
 	const struct charge more = to_take(f, blocks - kept, own - kept_own);
 	int r = f->keeper == op ? 0 : may_grow(f, blocks, own); /* asked before */
 
+	/* What others give back waits at a closed gate, which waits for the keeper. */
 	if (!r && (more.blocks || more.own_blocks))
-		r = subvol_charge_op(op, &more);
+		r = f->keeper == op ? subvol_charge(f->data->sv, &more) : subvol_charge_op(op, &more);
 	if (r)
 		return r;
 	f->kept -= kept;

@@ -57,7 +57,8 @@ struct op {
 	int error;              /* of an input */
 	unsigned steps;         /* which parts of a compound change are done: names*.c, attr.c */
 	uint64_t moment;        /* a sequence that the op remembers over restarts */
-	uint64_t blocks, own_blocks; /* that the op counts over restarts: fallocate.c */
+	uint64_t blocks, own_blocks; /* that the op counts over restarts: fallocate.c; */
+	uint32_t counted_node;  /* while this was the live node */
 	struct file *keeps;     /* pinned; blocks were taken for the op: file_take_ahead() */
 	uint64_t room_moment;   /* what was given back up to then may be what a charge lacks: subvol_charge_op() */
 	struct op_io *io;       /* device I/O, with the function that op_finish() calls for it */

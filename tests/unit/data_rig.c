@@ -56,6 +56,7 @@ int rig_open(struct rig *rig)
 		.reactors = 1, .reactor = &rig->reactor,
 		.dirty_bytes = rig->options.dirty_bytes ? rig->options.dirty_bytes : 8 * MIB,
 		.map_cache_bytes = rig->options.map_cache_bytes,
+		.cache_bytes = rig->options.cache_bytes,
 		.commit_ms = rig->options.commit_ms ? rig->options.commit_ms : NEVER_MS,
 	};
 	struct reactor_options ro = { 0 };

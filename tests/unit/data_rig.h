@@ -19,6 +19,7 @@ struct rig_options {
 	uint64_t size_bytes;   /* of the subvolume; 0: 64 MiB */
 	size_t dirty_bytes;    /* 0: 8 MiB */
 	size_t map_cache_bytes;
+	size_t cache_bytes;    /* of RocksDB's blocks; 0: 64 MiB */
 	uint32_t commit_ms;    /* 0: as good as never */
 	bool compress;
 	bool with_area;        /* memory that outlives the pool, for rig_kill() */
