@@ -37,8 +37,9 @@ static int drop_runs(struct space_ops *ops, const struct map_rec *rec, struct co
 		if (r)
 			return r;
 		delta->referenced -= run->count;
-		if (!(run->flags & RUN_INHERITED))
-			delta->born -= run->count;
+		if (run->flags & RUN_INHERITED)
+			continue;
+		delta->born -= run->count;
 		if (!map_run_stored(run))
 			delta->unwritten -= run->count;
 	}

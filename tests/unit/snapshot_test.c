@@ -13,6 +13,7 @@
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
 #include "meta/tenant.h"
+#include "tests/unit/cut_check.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -601,6 +602,38 @@ START_TEST(half_reaped_gets_records_back)
 }
 END_TEST
 
+#define STATES 64u
+
+/*
+ * Blocks that fallocate promised and a snapshot has too are not what goes with a deleted subvolume: its counters are right at each moment of the
+ * sweep.
+ */
+START_TEST(promises_of_others_stay)
+{
+	const uint64_t ino = make("f", 0, 0);
+	struct device *state[STATES];
+	char why[256] = "";
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 4000; i++)
+		ck_assert_int_eq(fx_fallocate(&fx, ino, 0, i * (uint64_t)CHUNK_BYTES + BLOCK, BLOCK), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	write_sparse(ino, 4000);
+	fx_use(&fx, "sv@s"); /* while something is open the sweep has pauses */
+	ck_assert_msg(!subvol_delete(fx.pool, "sv", why, sizeof(why)), "%s", why);
+	for (; subvol_sweeps_left(fx.pool) && n < STATES; n++) {
+		ck_assert_int_eq(pool_commit_wait(fx.pool), 0);
+		ck_assert_int_eq(sim_snapshot_current(fx.dev, &state[n]), 0);
+		usleep(2000);
+	}
+	for (unsigned i = 0; i < n; i++) {
+		cut_check(state[i], "state %u", i);
+		device_close(state[i]);
+	}
+	settled();
+}
+END_TEST
+
 /* What is read below .snapshots is not taken apart, whoever came first: its views go, then the snapshot. */
 START_TEST(a_view_keeps_its_snapshot)
 {
@@ -701,6 +734,7 @@ int main(void)
 		charges, records_move_twice,
 		clones_are_volumes, rollback_goes_back, groups_are_whole, snapshots_outlive, room_for_reserved,
 		whiteouts_hide_something, resting_nodes_are_looked_at, a_cut_leaves_all_or_nothing, half_reaped_gets_records_back,
+		promises_of_others_stay,
 		a_view_keeps_its_snapshot, metadata_runs_short,
 	};
 	Suite *suite = suite_create("snapshot");
