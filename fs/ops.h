@@ -25,7 +25,6 @@
 /* What the handlers need of a mount: the session's argument is (or starts with) this. */
 struct ops_volume {
 	struct subvol *sv;
-	bool thin;
 	bool relatime;        /* reads that reach us move an access time that is a day old or older than the last change */
 	uint64_t touched_ino; /* the last file whose access time was looked at, and when (s, monotonic) */
 	time_t touched_at;

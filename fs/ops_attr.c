@@ -144,28 +144,19 @@ bool ops_setattr(struct session *s, struct request *r)
 
 /* ---- statfs ---- */
 
-/* The claim is the disk: df in a pod shows it. A thin subvolume has no more than the pool has left. */
+/* The claim is the disk: df in a pod shows it. */
 void ops_statfs(fuse_req_t req, fuse_ino_t ino)
 {
 	struct call *c = call_new(req, NULL, ino);
-	struct subvol *sv = c->sv;
 	struct fuse_statfs_out out = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 255 } };
-	struct subvol_stats stats;
-	struct pool_stats pool;
+	struct subvol_df df;
 
-	subvol_stats(sv, &stats);
-	out.st.blocks = stats.size_blocks;
-	out.st.files = stats.inodes_max;
-	if (stats.used_blocks < stats.size_blocks)
-		out.st.bfree = stats.size_blocks - stats.used_blocks;
-	if (stats.used_inodes < stats.inodes_max)
-		out.st.ffree = stats.inodes_max - stats.used_inodes;
-	out.st.bavail = out.st.bfree;
-	if (c->volume->thin && !c->view) {
-		pool_stats(subvol_pool(sv), &pool);
-		if (pool.unclaimed_blocks < out.st.bavail)
-			out.st.bavail = pool.unclaimed_blocks;
-	}
+	subvol_df(c->sv, &df);
+	out.st.blocks = df.blocks;
+	out.st.bfree = df.free_blocks;
+	out.st.bavail = df.available_blocks;
+	out.st.files = df.inodes;
+	out.st.ffree = df.free_inodes;
 	call_reply(c, &out, sizeof(out));
 }
 

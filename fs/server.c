@@ -526,7 +526,6 @@ static void leave(struct volume *v)
 static int open_subvolume(struct volume *v, char *why, size_t why_len)
 {
 	struct server *s = v->server;
-	struct subvol_info info;
 	int err = subvol_open(s->pool, v->name, v->read_only, &v->ops.sv);
 
 	if (err) {
@@ -547,8 +546,6 @@ static int open_subvolume(struct volume *v, char *why, size_t why_len)
 	}
 	if (v->read_only)
 		v->number = READ_ONLY_NUMBERS + atomic_fetch_add(&s->next_read_only, 1);
-	v->ops.thin = !subvol_info(s->pool, v->name, &info) &&
-		      !(info.rec.flags & SUBVOL_RESERVED);
 	snprintf(v->tenant, sizeof(v->tenant), "%s", subvol_tenant(v->ops.sv));
 	for (unsigned i = 0; i < s->reactor_count; i++) {
 		if (s->reactors[i] == subvol_reactor(v->ops.sv)) {

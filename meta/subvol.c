@@ -34,6 +34,10 @@
 #define ANCESTORS_MAX 65536u /* itself included */
 _Static_assert(SNAPSHOT_LINE_MAX < ANCESTORS_MAX / 4, "what can be made can be opened");
 
+/* Beside the ids of subvolumes, which count from 1; a view has both bits. */
+#define SNAPSHOT_ID UINT32_C(0x80000000)
+#define VIEW_ID UINT32_C(0xc0000000)
+
 struct reactor *subvol_reactor(const struct subvol *sv)
 {
 	return sv->reactor;
@@ -451,6 +455,26 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 	throttle_stats(&sv->throttle, &out->throttled);
 }
 
+void subvol_df(struct subvol *sv, struct subvol_df *out)
+{
+	const bool thin = !(sv->rec.flags & SUBVOL_RESERVED) && !(sv->id & SNAPSHOT_ID);
+	struct subvol_stats stats;
+	struct pool_stats pool;
+
+	subvol_stats(sv, &stats);
+	*out = (struct subvol_df){ .blocks = stats.size_blocks, .inodes = stats.inodes_max };
+	if (stats.used_blocks < stats.size_blocks)
+		out->free_blocks = stats.size_blocks - stats.used_blocks;
+	if (stats.used_inodes < stats.inodes_max)
+		out->free_inodes = stats.inodes_max - stats.used_inodes;
+	out->available_blocks = out->free_blocks;
+	if (!thin)
+		return;
+	pool_stats(sv->pool, &pool);
+	if (pool.unclaimed_blocks < out->available_blocks)
+		out->available_blocks = pool.unclaimed_blocks;
+}
+
 void subvol_throttles(struct subvol *sv, struct throttles *out)
 {
 	*out = (struct throttles){ { &sv->throttle, &sv->tenant->throttle } };
@@ -592,10 +616,6 @@ static void subvol_cleanup(struct subvol **sv)
 {
 	subvol_free(*sv);
 }
-
-/* Beside the ids of subvolumes, which count from 1. */
-#define SNAPSHOT_ID UINT32_C(0x80000000)
-#define VIEW_ID UINT32_C(0xc0000000)
 
 static _Atomic uint32_t next_view_id;
 

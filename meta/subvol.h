@@ -90,6 +90,14 @@ struct subvol_stats {
 };
 void subvol_stats(struct subvol *sv, struct subvol_stats *out);
 
+/* What df and df -i show of it. Any thread. */
+struct subvol_df {
+	uint64_t blocks, free_blocks; /* its size and the rest */
+	uint64_t available_blocks;    /* the same, but a thin one, which is no snapshot, has no more than the pool has left */
+	uint64_t inodes, free_inodes;
+};
+void subvol_df(struct subvol *sv, struct subvol_df *out);
+
 /* The throttles that its requests are subject to: its own and its tenant's. Good while it is open. */
 void subvol_throttles(struct subvol *sv, struct throttles *out);
 

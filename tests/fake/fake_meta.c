@@ -909,3 +909,9 @@ void subvol_stats(struct subvol *sv, struct subvol_stats *out)
 	*out = (struct subvol_stats){ .size_blocks = 1u << 20, .used_blocks = 1000,
 		.inodes_max = 1u << 20, .used_inodes = sv->count, .known_inodes = sv->lookups };
 }
+
+void subvol_df(struct subvol *sv, struct subvol_df *out)
+{
+	*out = (struct subvol_df){ .blocks = 1u << 20, .free_blocks = (1u << 20) - 1000, .available_blocks = (1u << 20) - 1000,
+		.inodes = 1u << 20, .free_inodes = (1u << 20) - sv->count };
+}
