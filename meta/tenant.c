@@ -33,12 +33,14 @@ struct tenant_notes {
 	_Atomic bool queued;
 };
 
+_Atomic int64_t tenant_clock_ahead_ns;
+
 int64_t tenant_now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec;
+	return (int64_t)now.tv_sec * NS_PER_S + now.tv_nsec + atomic_load_explicit(&tenant_clock_ahead_ns, memory_order_relaxed);
 }
 
 /* ---- charges ---- */

@@ -185,4 +185,7 @@ void tenant_remove(struct pool_tenant *t);
 void tenants_save(struct pool *pool); /* admin_lock is held */
 int64_t tenant_now_ns(void);
 
+/* For tests: how far the clock of soft limits is ahead of the system's. */
+extern _Atomic int64_t tenant_clock_ahead_ns;
+
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Power cuts while the tree of nodes changes and is swept. At random device operations, what a cut would leave is kept; each of these states must
- * be clean without a repair; a change of the tree was made as a whole or not at all, and if it was answered it was made; snapshots are
- * exact; each file of what was being written is as before its one write or as after it. Then the pool goes on: sweeps end, sums are
- * those of the model, and when all is deleted nothing is held.
+ * Power cuts while the tree of nodes, or a limit, changes. At random device operations, what a cut would leave is kept; each of these states must
+ * be clean without a repair; a change was made as a whole or not at all, and if it was answered it was made; snapshots are exact; each
+ * file of what was being written is as before its one change or as after it; and no limit is passed by a block. Then the pool goes on: sweeps
+ * end, sums are those of the model, limits refuse what they should, and when all is deleted nothing is held.
  *
  * NVFS_TEST_SEED, NVFS_TEST_ROUNDS and NVFS_TEST_STATES change what is run.
  */
@@ -15,10 +15,10 @@
 
 #include "io/log.h"
 #include "tests/unit/cut_check.h"
-#include "tests/unit/tree_model.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/tree_internal.h"
 
 #define STEPS 60u
+#define STEPS_AFTER 6u
 #define STATES_MAX 64u
 
 enum phase { WRITING, CHANGING, ANSWERED, SYNCED };
@@ -30,6 +30,7 @@ static struct state {
 static _Atomic unsigned state_count, states_most;
 static _Atomic int phase;
 static struct tree before, written, after;
+static struct tree_sums before_sums;
 static int volume; /* that was written, or -1 */
 static enum tree_change change;
 
@@ -129,6 +130,61 @@ static bool is_snapshotted(const struct tree_node *v)
 	return false;
 }
 
+/* All limits are those of this model. */
+static bool limits_are(const struct tree *t)
+{
+	for (unsigned i = 0; i < TREE_TENANTS; i++) {
+		const struct tree_tenant *m = &t->tenants[i];
+		struct tenant_info info;
+
+		ck_assert_int_eq(tenant_info(tree_pool, tree_tenant_name(i), &info), 0);
+		if (info.set.limits.used_blocks != m->used || info.set.limits.inodes != m->inodes ||
+		    info.set.limits.provisioned_blocks != m->provisioned || info.set.limits.subvolumes != m->subvolumes ||
+		    info.set.limits.snapshots != m->snapshots || info.set.soft_blocks != m->soft)
+			return false;
+	}
+	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
+		const struct tree_node *v = &t->volumes[i];
+		struct subvol_info info;
+
+		if (v->there && !subvol_info(tree_pool, v->volume, &info) &&
+		    (info.rec.size_blocks != v->size_blocks || info.rec.inodes_max != v->inodes_max))
+			return false;
+	}
+	return true;
+}
+
+/* Beyond what there was before, if that was beyond it already, no limit is passed. */
+static void check_limits(unsigned state)
+{
+	const int64_t capacity = (int64_t)pool_capacity(tree_pool);
+	struct tree_sums now;
+
+	tree_before_administration();
+	tree_by_records(&now);
+	now.reserved = (int64_t)atomic_load(&tree_pool->reserved_blocks);
+	for (unsigned t = 0; t < TREE_TENANTS; t++) {
+		const struct tree_tenant *m = &tree.tenants[t];
+
+		TREE_ASSERT(!m->used || now.blocks[t] <= (int64_t)m->used || now.blocks[t] <= before_sums.blocks[t],
+			    "state %u: tenant %s has %ld blocks of %lu", state, tree_tenant_name(t), now.blocks[t], m->used);
+		TREE_ASSERT(!m->inodes || now.inodes[t] <= (int64_t)m->inodes || now.inodes[t] <= before_sums.inodes[t],
+			    "state %u: tenant %s has %ld inodes of %lu", state, tree_tenant_name(t), now.inodes[t], m->inodes);
+	}
+	TREE_ASSERT(now.loose + now.reserved <= capacity || now.loose + now.reserved <= before_sums.loose + before_sums.reserved,
+		    "state %u: the pool promises %ld and %ld of %ld", state, now.loose, now.reserved, capacity);
+	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
+		struct subvol_info info;
+
+		if (!tree.volumes[i].there)
+			continue;
+		ck_assert_int_eq(subvol_info(tree_pool, tree.volumes[i].volume, &info), 0);
+		TREE_ASSERT(info.used_blocks <= info.rec.size_blocks && info.used_inodes <= info.rec.inodes_max,
+			    "state %u: %s has %lu blocks of %lu, %lu inodes of %lu", state, info.name, info.used_blocks, info.rec.size_blocks,
+			    info.used_inodes, info.rec.inodes_max);
+	}
+}
+
 /* The model of what must be there, from what is there. */
 static void take_state(const struct state *st, unsigned n)
 {
@@ -149,6 +205,9 @@ static void take_state(const struct state *st, unsigned n)
 				tree_close(&tree.volumes[i]);
 			}
 		}
+	} else if (change == TREE_LIMIT || change == TREE_RESIZE) {
+		made = limits_are(&after);
+		TREE_ASSERT(made || limits_are(&before), "state %u: limits that nobody set", n);
 	} else if (made < 0) {
 		made = st->phase >= ANSWERED;
 	}
@@ -163,12 +222,35 @@ static void take_state(const struct state *st, unsigned n)
 	take_files(v, frozen || st->phase == SYNCED);
 }
 
+/* Orphans of the life before may be gone already, or when their subvolume is opened. */
+static void reap(void)
+{
+	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
+		struct tree_node *v = &tree.volumes[i];
+		bool any = false;
+
+		for (unsigned f = 0; v->there && f < TREE_FILES; f++)
+			any |= v->files[f].gone;
+		if (any)
+			tree_open(v);
+	}
+	tree_settle();
+}
+
 static void check_state(const struct state *st, unsigned n)
 {
 	cut_check(st->dev, "seed %ld, change %d, state %u", tree_opts.seed, change, n);
 	tree_enter(st->dev);
 	take_state(st, n);
+	check_limits(n);
+	reap();
+	if (tree_opts.limits)
+		tree_take_soft();
 	tree_compare(true);
+	for (unsigned i = 0; i < STEPS_AFTER; i++) {
+		tree_step();
+		tree_follow_soft();
+	}
 	tree_delete_all();
 	tree_leave();
 	cut_check(st->dev, "seed %ld, change %d, state %u", tree_opts.seed, change, n);
@@ -187,6 +269,7 @@ static void without_open(struct tree *t)
 static void make_change(unsigned most)
 {
 	tree_sync();
+	tree_sums_now(&before_sums);
 	without_open(&before);
 	atomic_store(&state_count, 0);
 	atomic_store(&states_most, most);
@@ -207,14 +290,15 @@ static void make_change(unsigned most)
 /* Whether the change found something to do. */
 static bool has_changed(void)
 {
-	bool changed = false;
+	bool changed = memcmp(written.tenants, after.tenants, sizeof(after.tenants));
 
 	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++)
 		changed |= written.snapshots[i].there != after.snapshots[i].there;
 	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
 		const struct tree_node *a = &written.volumes[i], *b = &after.volumes[i];
 
-		changed |= a->there != b->there || (a->there && memcmp(a->files, b->files, sizeof(a->files)));
+		changed |= a->there != b->there || a->size_blocks != b->size_blocks || a->inodes_max != b->inodes_max ||
+			   (a->there && memcmp(a->files, b->files, sizeof(a->files)));
 	}
 	return changed;
 }
@@ -244,6 +328,7 @@ static void make_possible(void)
 	if (change == TREE_GROUP && !full)
 		tree_change(TREE_CLONE);
 	tree_step();
+	tree_follow_soft();
 }
 
 static void open_some(void)
@@ -255,14 +340,16 @@ static void open_some(void)
 
 static unsigned run_round(long seed, unsigned most)
 {
-	const struct tree_options opts = { .seed = seed, .packs = seed % 3 == 0 };
+	const struct tree_options opts = { .seed = seed, .packs = seed % 3 == 0, .stalls = seed % 5 == 0, .limits = change >= TREE_LIMIT || seed % 2 };
 	struct device *dev;
 	struct tree end;
 	unsigned n = 0;
 
 	tree_begin(&opts);
-	for (unsigned i = 0; i < STEPS; i++)
+	for (unsigned i = 0; i < STEPS; i++) {
 		tree_step();
+		tree_follow_soft();
+	}
 	for (;;) {
 		open_some();
 		make_change(most);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A model of a pool with subvolumes, snapshots and clones: what each holds, and what each block and each inode's record is charged to. It
- * makes random steps in the pool and in memory, and says beforehand what will be refused.
+ * A model of a pool with tenants, subvolumes, snapshots and clones: what each holds, and what each block and each inode's record is charged to.
+ * It makes random steps in the pool and in memory, and says beforehand what will be refused, and with what.
  *
  * Whose a block is: each change gives it a new identity. Nodes that were one share identities, so what the tenant is charged for is the number
  * of different ones. While a node without a name stays between two children it may be more, until the sweep has looked again at what these wrote
@@ -15,8 +15,9 @@
 #include "meta/snapshot.h"
 #include "meta/subvol.h"
 
-#define TREE_VOLUMES 5u
-#define TREE_SNAPSHOTS 8u
+#define TREE_TENANTS 3u
+#define TREE_VOLUMES 6u
+#define TREE_SNAPSHOTS 9u
 #define TREE_FILES 7u
 #define TREE_SLOTS 96u
 
@@ -40,6 +41,8 @@ struct tree_file {
 
 struct tree_node {
 	bool there, reserved;
+	unsigned tenant;
+	uint32_t tree;             /* its family: what came of one subvolume */
 	char volume[16], name[16]; /* name: of a snapshot */
 	uint64_t size_blocks, inodes_max;
 	uint32_t root_rec, dir_rec;
@@ -48,18 +51,30 @@ struct tree_node {
 	struct subvol *sv;         /* of one that is open */
 };
 
+/* Limits of a tenant, 0: none. */
+struct tree_tenant {
+	uint64_t used, inodes, provisioned, subvolumes, snapshots;
+	uint64_t soft;
+	unsigned grace_days;       /* and half a day less */
+	unsigned above_since;      /* the day when it passed the soft limit, from 1; 0: it is not above */
+};
+
 struct tree {
 	struct tree_node volumes[TREE_VOLUMES], snapshots[TREE_SNAPSHOTS];
-	uint64_t tenant_blocks;    /* its limit, 0: none */
-	uint64_t volume_serial;
-	unsigned names, limit_snapshots;
+	struct tree_tenant tenants[TREE_TENANTS];
+	uint64_t ballast;          /* blocks of an empty reserved subvolume of nobody's, which makes the pool small; 0: there is none */
+	unsigned overcommit;       /* percent */
+	unsigned today;            /* from 1 */
+	unsigned names;
 };
 
 struct tree_options {
 	long seed;
 	bool threads;              /* reactors run on threads of their own */
 	bool packs;                /* lz4 */
-	bool limits;               /* small ones */
+	bool limits;               /* small ones, often changed */
+	bool stalls;               /* RocksDB refuses writes for a moment, now and then */
+	bool thorough;             /* all is compared after each step */
 };
 
 extern struct tree tree;
@@ -74,11 +89,13 @@ unsigned tree_pick(unsigned n);
 /* One random change of data, names, limits or nodes. */
 void tree_step(void);
 
-/* At most one write to each file of one subvolume that is open, none of them synced. Its index, or -1. */
+/* At most one write or truncation of each file of one subvolume that is open, not all of them put. Its index, or -1. */
 int tree_write_some(void);
 
-/* The kinds of changes of the tree. */
-enum tree_change { TREE_SNAPSHOT, TREE_GROUP, TREE_CLONE, TREE_ROLLBACK, TREE_DELETE_SNAPSHOT, TREE_DELETE_VOLUME, TREE_CHANGES };
+/* The kinds of changes of the tree, and of limits. */
+enum tree_change {
+	TREE_SNAPSHOT, TREE_GROUP, TREE_CLONE, TREE_ROLLBACK, TREE_DELETE_SNAPSHOT, TREE_DELETE_VOLUME, TREE_LIMIT, TREE_RESIZE, TREE_CHANGES
+};
 void tree_change(enum tree_change what);
 
 /* Background work has ended; with sync all is in RocksDB and durable. */
@@ -87,6 +104,9 @@ void tree_sync(void);
 
 /* All that there is, against the model; counters; and (check) what fsck.nvfs says, and that the same is there when it is opened again. */
 void tree_compare(bool check);
+
+/* What is compared after each step: what is used, df, what tenants and the pool count; and some snapshot's contents. */
+void tree_compare_step(void);
 bool tree_file_is(struct subvol *sv, const struct tree_node *n, unsigned f);
 struct subvol *tree_open(struct tree_node *n);
 
@@ -101,35 +121,7 @@ void tree_delete_all(void);
 /* That, then close, check. */
 void tree_end(void);
 
-/* ---- For the parts of the model: tree_model.c has data and names, tree_change.c what changes the tree, tree_sums.c counts ---- */
-
-#define TREE_LINK_NAME 250u /* bytes of the name of a further link */
-
-extern uint32_t tree_next_id; /* the last identity that was given */
-uint32_t tree_new_id(void);
-
-/* What an inode's record is charged. */
-unsigned tree_xattr_blocks(unsigned bytes);
-unsigned tree_dir_blocks(const struct tree_node *n);
-
-/* No other node has it: a change of it makes no new one. */
-bool tree_is_own(const struct tree_node *v, uint32_t id);
-
-
-/* What tenant and pool count; and what of it is `of` alone (may be NULL). */
-struct tree_sums {
-	int64_t blocks, inodes, loose, reserved;
-	int64_t own, own_data;
-};
-void tree_expect(struct tree_sums *sums, const struct tree_node *of);
-void tree_by_records(struct tree_sums *sums); /* but for what is reserved */
-void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes);
-
-/* Whether the number of identities is what is charged, even before the sweep looks again. Nothing is being swept. */
-bool tree_is_exact(void);
-
-void tree_change_file(struct tree_node *v);
-void tree_close(struct tree_node *v);
-void tree_before_administration(void);
+/* Which limit refused how often since the program began; with all_kinds the test fails when one of them never did. */
+void tree_print_refusals(bool all_kinds);
 
 #endif

@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The part of the model that counts: what is visible, and what tenant and pool are charged for. */
+/* The part of the model that counts: what is visible, and what tenants and the pool are charged for. */
 #include "config.h"
 
 #include <string.h>
 
 #include "meta/nodes.h"
-#include "meta/pool_internal.h"
+#include "meta/sweep.h"
 #include "meta/sysrec.h"
-#include "tests/unit/tree_model.h"
-#include "tests/unit/unit.h"
+#include "tests/unit/tree_internal.h"
 
-#define BLOCK NVFS_BLOCK_SIZE
 #define IDS_MAX (1u << 20)
 
 uint32_t tree_next_id;
@@ -39,7 +37,7 @@ unsigned tree_dir_blocks(const struct tree_node *n)
 
 	for (unsigned f = 0; f < TREE_FILES; f++)
 		names += n->files[f].rec ? n->files[f].links : 0;
-	return blocks_of(names * (24 + TREE_LINK_NAME));
+	return blocks_of(names * (24 + LINK_NAME));
 }
 
 /* Calls fn for each block, and (is_inode) each inode's record with what it costs. */
@@ -91,17 +89,28 @@ void tree_visible(const struct tree_node *n, int64_t *blocks, int64_t *inodes)
 	*inodes = s.inodes;
 }
 
+static void expect_snapshots(struct tree_sums *e, uint8_t *seen)
+{
+	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++) {
+		const struct tree_node *n = &tree.snapshots[i];
+		struct sum s = { .seen = seen, .mark = 1 };
+
+		if (!n->there)
+			continue;
+		each_part(n, add_part, &s);
+		e->blocks[n->tenant] += s.blocks;
+		e->inodes[n->tenant] += s.inodes;
+		e->loose += s.data;
+	}
+}
+
 void tree_expect(struct tree_sums *e, const struct tree_node *of)
 {
 	static uint8_t seen[IDS_MAX];
-	struct sum all = { .seen = seen, .mark = 1 };
 
-	memset(e, 0, sizeof(*e));
+	*e = (struct tree_sums){ .reserved = (int64_t)tree.ballast };
 	memset(seen, 0, tree_next_id + 1);
-	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++)
-		if (tree.snapshots[i].there)
-			each_part(&tree.snapshots[i], add_part, &all);
-	e->loose = all.data;
+	expect_snapshots(e, seen);
 	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
 		const struct tree_node *v = &tree.volumes[i];
 		struct sum s = { .seen = seen, .mark = 1 };
@@ -109,8 +118,8 @@ void tree_expect(struct tree_sums *e, const struct tree_node *of)
 		if (!v->there)
 			continue;
 		each_part(v, add_part, &s);
-		all.blocks += s.blocks;
-		all.inodes += s.inodes;
+		e->blocks[v->tenant] += s.blocks;
+		e->inodes[v->tenant] += s.inodes;
 		if (v->reserved)
 			e->reserved += (int64_t)v->size_blocks;
 		else
@@ -120,8 +129,31 @@ void tree_expect(struct tree_sums *e, const struct tree_node *of)
 			e->own_data = s.data;
 		}
 	}
-	e->blocks = all.blocks;
-	e->inodes = all.inodes;
+}
+
+void tree_belongings(unsigned tenant, struct tree_belongings *out)
+{
+	*out = (struct tree_belongings){ 0 };
+	for (unsigned i = 0; i < TREE_VOLUMES; i++) {
+		if (!tree.volumes[i].there || tree.volumes[i].tenant != tenant)
+			continue;
+		out->subvolumes++;
+		out->provisioned += tree.volumes[i].size_blocks;
+	}
+	for (unsigned i = 0; i < TREE_SNAPSHOTS; i++)
+		out->snapshots += tree.snapshots[i].there && tree.snapshots[i].tenant == tenant;
+}
+
+uint64_t tree_promised(void)
+{
+	struct tree_belongings all;
+	uint64_t sum = tree.ballast;
+
+	for (unsigned t = 0; t < TREE_TENANTS; t++) {
+		tree_belongings(t, &all);
+		sum += all.provisioned;
+	}
+	return sum;
 }
 
 static bool has(const struct tree_node *n, uint32_t id)
@@ -154,14 +186,15 @@ bool tree_is_own(const struct tree_node *v, uint32_t id)
 	return true;
 }
 
-bool tree_is_exact(void)
+bool tree_is_exact(uint32_t family)
 {
 	struct nodes nodes = { 0 };
 	bool exact = !tree_opts.packs;
 
 	ck_assert_int_eq(nodes_load(tree_pool->db, &nodes), 0);
 	for (size_t i = 0; i < nodes.count; i++)
-		exact &= nodes.v[i].rec.state == NODE_LIVE || nodes.v[i].rec.state == NODE_SNAPSHOT;
+		if (!family || nodes.v[i].tree == family)
+			exact &= nodes.v[i].rec.state == NODE_LIVE || nodes.v[i].rec.state == NODE_SNAPSHOT;
 	nodes_free(&nodes);
 	return exact;
 }
@@ -177,20 +210,66 @@ static int64_t loose_of(const struct node_entry *n, const struct counters_rec *c
 	return rec.flags & SUBVOL_RESERVED ? 0 : c->born + c->meta_born;
 }
 
+static unsigned tenant_of(uint32_t id)
+{
+	unsigned t = 0;
+
+	while (t < TREE_TENANTS && tenant_find_name(tree_pool, tree_tenant_name(t))->id != id)
+		t++;
+	return t; /* TREE_TENANTS: nobody's */
+}
+
 void tree_by_records(struct tree_sums *sums)
 {
 	struct nodes nodes = { 0 };
 
-	memset(sums, 0, sizeof(*sums));
+	*sums = (struct tree_sums){ 0 };
 	ck_assert_int_eq(nodes_load(tree_pool->db, &nodes), 0);
 	for (size_t i = 0; i < nodes.count; i++) {
 		const struct node_entry *n = &nodes.v[i];
+		const unsigned t = tenant_of(n->rec.tenant);
 		struct counters_rec c;
 
 		ck_assert_int_eq(sysrec_counters(tree_pool->db, n->tree, n->id, &c), 0);
-		sums->blocks += node_counts(n) ? c.born + c.meta_born : 0;
-		sums->inodes += node_counts(n) ? c.inodes_born : 0;
 		sums->loose += loose_of(n, &c);
+		if (t == TREE_TENANTS || !node_counts(n))
+			continue;
+		sums->blocks[t] += c.born + c.meta_born;
+		sums->inodes[t] += c.inodes_born;
 	}
 	nodes_free(&nodes);
+}
+
+void tree_sums_now(struct tree_sums *sums)
+{
+	struct tree_sums model;
+
+	tree_expect(&model, NULL);
+	if (tree_is_exact(0)) {
+		*sums = model;
+		return;
+	}
+	/* A refusal has the sweep look again, which may make room: here it has looked already. */
+	tree_sync();
+	sweeper_look_again(tree_pool->sweeper);
+	tree_settle();
+	tree_by_records(sums);
+	sums->reserved = model.reserved;
+}
+
+void tree_born(const struct tree_node *v, struct tree_born *out)
+{
+	struct counters_rec c;
+	struct subvol_info info;
+	struct tree_sums e;
+
+	tree_expect(&e, v);
+	*out = (struct tree_born){ .data = e.own_data, .meta = e.own - e.own_data };
+	if (tree_is_exact(v->tree))
+		return;
+	tree_sync();
+	tree_before_administration();
+	ck_assert_int_eq(subvol_info(tree_pool, v->volume, &info), 0);
+	ck_assert_int_eq(sysrec_counters(tree_pool->db, info.rec.tree, info.rec.node, &c), 0);
+	*out = (struct tree_born){ .data = c.born, .meta = c.meta_born };
 }
