@@ -10,6 +10,7 @@
 #include "io/cleanup.h"
 #include "meta/subvol_internal.h"
 #include "meta/sysrec.h"
+#include "meta/tenant.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -159,6 +160,58 @@ START_TEST(name_of_a_deleted_one)
 }
 END_TEST
 
+static unsigned snapshots_of(const char *tenant)
+{
+	struct tenant_info info;
+
+	ck_assert_int_eq(tenant_info(fx.pool, tenant, &info), 0);
+	return (unsigned)info.snapshots;
+}
+
+/* Each tenant of a group may have so many, and gets as many as are its own. */
+START_TEST(tenants_of_a_group)
+{
+	const struct tenant_settings two = { .limits = { .snapshots = 2 } };
+	struct subvol_options so = { .size_bytes = MIB, .thin = true, .inodes_max = 16 };
+
+	ck_assert_int_eq(tenant_create(fx.pool, "a", &two, NULL, 0), 0);
+	ck_assert_int_eq(tenant_create(fx.pool, "b", &two, NULL, 0), 0);
+	name_them(5, "s");
+	for (unsigned i = 0; i < 5; i++) {
+		so.tenant = i % 2 ? "b" : "a"; /* three are of a */
+		ck_assert_int_eq(subvol_create(fx.pool, volumes[i], &so, NULL, 0), 0);
+	}
+	ck_assert_int_eq(create(5), -EDQUOT);
+	ck_assert_ptr_nonnull(strstr(fx.why, "tenant a has 0 snapshots and may have 2"));
+	ck_assert_int_eq(create(4), 0);
+	ck_assert_uint_eq(snapshots_of("a"), 2);
+	ck_assert_uint_eq(snapshots_of("b"), 2);
+	name_them(1, "t");
+	ck_assert_int_eq(create(1), -EDQUOT);
+}
+END_TEST
+
+static int count_one(const struct snapshot_info *info, void *arg)
+{
+	(void)info;
+	++*(unsigned *)arg;
+	return 0;
+}
+
+/* As often as it is asked for. */
+START_TEST(asked_twice)
+{
+	unsigned seen = 0;
+
+	name_them(2, "s");
+	make_volumes(2);
+	ck_assert_int_eq(create(1), 0);
+	names[2] = names[3] = names[0];
+	ck_assert_int_eq(snapshot_infos(fx.pool, names, 4, count_one, &seen), 0);
+	ck_assert_uint_eq(seen, 3);
+}
+END_TEST
+
 static uint16_t view_of(unsigned i, const char *snapshot)
 {
 	const struct snapshot_name name = { volumes[i], snapshot };
@@ -227,6 +280,8 @@ int main(void)
 	tcase_add_test(tcase, too_many_names);
 	tcase_add_test(tcase, one_name_is_taken);
 	tcase_add_test(tcase, name_of_a_deleted_one);
+	tcase_add_test(tcase, tenants_of_a_group);
+	tcase_add_test(tcase, asked_twice);
 	tcase_add_test(tcase, numbers_are_free);
 	suite_add_tcase(suite, tcase);
 	return unit_run_suite(suite);
