@@ -77,14 +77,11 @@ static int refuse_room(int64_t blocks, const struct refusal *ref)
 			    admin_size((uint64_t)blocks, want));
 }
 
-/* Claim blocks; what is given back, or a pool that is not full, is never refused. */
-int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
+int admin_refuse_claim(struct pool *pool, int64_t blocks, const struct refusal *ref)
 {
 	int64_t capacity, reserved, loose, room;
 	char want[ADMIN_SIZE_TEXT], left[ADMIN_SIZE_TEXT], all[ADMIN_SIZE_TEXT], head[ADMIN_SIZE_TEXT], res[ADMIN_SIZE_TEXT], used[ADMIN_SIZE_TEXT];
 
-	if (pool_claim(pool, blocks))
-		return 0;
 	if (tenant_is_scoped())
 		return refuse_room(blocks, ref);
 	capacity = (int64_t)pool_capacity(pool);
@@ -164,14 +161,19 @@ bool admin_put_given_back(struct pool *pool)
 	return any;
 }
 
-int admin_take_room(struct pool *pool, bool reserved, int64_t blocks, const struct refusal *ref)
+int admin_check_room(struct pool *pool, bool reserved, uint64_t blocks, const struct refusal *ref)
 {
-	if (reserved) {
-		const int r = admin_claim(pool, blocks, ref);
+	const int64_t claim = (int64_t)blocks;
 
-		return r && admin_put_given_back(pool) ? admin_claim(pool, blocks, ref) : r;
-	}
-	return blocks > 0 ? check_overcommit(pool, (uint64_t)blocks, ref) : 0;
+	if (!reserved)
+		return blocks ? check_overcommit(pool, blocks, ref) : 0;
+	return pool_has_loose(pool, claim) || (admin_put_given_back(pool) && pool_has_loose(pool, claim)) ? 0 :
+		       admin_refuse_claim(pool, claim, ref);
+}
+
+bool admin_take(struct pool *pool, int64_t loose, int64_t claim)
+{
+	return pool_take(pool, loose, claim) || (admin_put_given_back(pool) && pool_take(pool, loose, claim));
 }
 
 uint64_t admin_blocks(uint64_t bytes)

@@ -27,8 +27,15 @@ const char *admin_size(uint64_t blocks, char *buf);
 uint64_t admin_blocks(uint64_t bytes);
 int64_t admin_now_ns(struct rec_time *rec);
 
-/* Claim blocks, or give them back, which is never refused: 0 or -ENOSPC, with the numbers. */
-int admin_claim(struct pool *pool, int64_t blocks, const struct refusal *ref);
+/*
+ * Room in the pool for what becomes loose and for a claim, both or nothing. It is taken as the last thing before the batch is written, when
+ * nothing else can refuse the request: writers of thin subvolumes would meanwhile be refused what is given back then. pool_count_promised() gives
+ * back.
+ */
+bool admin_take(struct pool *pool, int64_t loose, int64_t claim);
+
+/* -ENOSPC, with the numbers, after that. */
+int admin_refuse_claim(struct pool *pool, int64_t blocks, const struct refusal *ref);
 
 /* Sizes of all subvolumes, in blocks, by their records: 0 or -errno. */
 int admin_promised(struct pool *pool, uint64_t *blocks);
@@ -36,8 +43,8 @@ int admin_promised(struct pool *pool, uint64_t *blocks);
 /* What these may become by thin ones, at this overcommit ratio. */
 uint64_t admin_promise_limit(const struct pool *pool, uint32_t percent);
 
-/* The same for a subvolume that grows; a thin one's promise counts against the overcommit ratio. */
-int admin_take_room(struct pool *pool, bool reserved, int64_t blocks, const struct refusal *ref);
+/* Takes nothing: whether a subvolume could be promised so much more now; a thin one's counts against the overcommit ratio. 0 or -ENOSPC. */
+int admin_check_room(struct pool *pool, bool reserved, uint64_t blocks, const struct refusal *ref);
 
 /* Have open thin subvolumes put what they gave back: of files, and by gathered changes. Whether there is any. */
 bool admin_put_given_back(struct pool *pool);

@@ -158,9 +158,18 @@ bool pool_has_loose(struct pool *pool, int64_t blocks)
 
 bool pool_claim(struct pool *pool, int64_t blocks)
 {
-	if (!counter_take(&pool->promised_blocks, blocks, (int64_t)pool_capacity(pool)))
+	return pool_take(pool, 0, blocks);
+}
+
+bool pool_take(struct pool *pool, int64_t loose, int64_t claim)
+{
+	if (!counter_take(&pool->promised_blocks, loose + claim, (int64_t)pool_capacity(pool))) {
+		sweeper_look_again(pool->sweeper);
 		return false;
-	atomic_fetch_add(&pool->reserved_blocks, (uint64_t)blocks);
+	}
+	atomic_fetch_add(&pool->loose_blocks, loose);
+	atomic_fetch_add(&pool->reserved_blocks, (uint64_t)claim);
+	atomic_fetch_add(&pool->takes, loose || claim);
 	return true;
 }
 

@@ -62,6 +62,7 @@ struct pool {
 	struct subvol *open_buckets[POOL_OPEN_BUCKETS]; /* the same by name, by subvol->bucket_next */
 	uint32_t next_session;          /* below rec.next_session: numbers up to there are taken, durably */
 	unsigned *reactor_load;         /* open subvolumes of each reactor */
+	_Atomic uint64_t takes;         /* by administration, that were granted: tests see that what is refused took nothing */
 	_Atomic uint64_t nodes_visited; /* by requests about snapshots, loaded ones included: tests see how that grows */
 	struct shared **shared;         /* of each reactor; made when it gets its first subvolume */
 	_Atomic uint64_t reserved_blocks; /* claims of reserved subvolumes */
@@ -109,6 +110,7 @@ bool pool_may_grow(struct pool *pool, enum meta_room need);
  */
 bool pool_take_loose(struct pool *pool, int64_t blocks);
 bool pool_claim(struct pool *pool, int64_t blocks);
+bool pool_take(struct pool *pool, int64_t loose, int64_t claim); /* both or nothing */
 
 /* Whether so many more would fit now, beside the claims. Any thread. */
 bool pool_has_loose(struct pool *pool, int64_t blocks);

@@ -109,7 +109,6 @@ struct switching {
 	uint32_t node;           /* the new live one */
 	uint32_t *ancestors;     /* of an open one */
 	uint64_t next_ino;
-	int64_t loose;           /* that were taken for it */
 	bool frozen;
 };
 
@@ -187,42 +186,58 @@ static void thaw_all(struct switching *s, unsigned count)
 	}
 }
 
-static int take_loose(struct pool *pool, int64_t blocks)
+/* What becomes loose when the node of a subvolume leaves its claim; below 0 when it had none: what its records cost, which a snapshot is not charged. */
+static int64_t becomes_loose(const struct found *f, const struct counters_rec *counters)
 {
-	if (blocks <= 0) {
-		pool_count_promised(pool, blocks, 0);
-		return 0;
-	}
-	if (pool_take_loose(pool, blocks) || (admin_put_given_back(pool) && pool_take_loose(pool, blocks)))
-		return 0;
-	return -ENOSPC;
+	return f->rec.flags & SUBVOL_RESERVED ? counters->born : -counters->meta_born;
 }
 
-/* What leaves a claim needs room beside the claims. */
-static int make_loose(struct pool *pool, const struct found *f, const struct counters_rec *counters, const char *what,
-		      int64_t *loose, const struct refusal *ref)
+static int refuse_loose(struct pool *pool, int64_t blocks, const char *of, const char *what, const struct refusal *ref)
 {
-	const bool reserved = f->rec.flags & SUBVOL_RESERVED;
-	const int64_t blocks = reserved ? counters->born : -counters->meta_born;
 	char want[ADMIN_SIZE_TEXT], left[ADMIN_SIZE_TEXT];
 	struct pool_stats stats;
 
-	if (!take_loose(pool, blocks)) {
-		*loose = blocks;
-		return 0;
-	}
 	if (tenant_is_scoped())
-		return admin_refuse(ref, -ENOSPC, "%s: the pool has no room for %s of subvolume %s beside its claim; delete snapshots, or make "
-				    "the subvolume smaller or thin", what, admin_size((uint64_t)blocks, want), f->name);
+		return admin_refuse(ref, -ENOSPC, "%s: the pool has no room for %s of %s beside its claim; delete snapshots, or make the subvolume "
+				    "smaller or thin", what, admin_size((uint64_t)blocks, want), of);
 	pool_stats(pool, &stats);
 	return admin_refuse(ref, -ENOSPC,
-			    "%s: %s of subvolume %s would be held beside its claim, and the pool has room for %s; delete snapshots or "
-			    "subvolumes, shrink claims, or make the subvolume thin", what, admin_size((uint64_t)blocks, want), f->name,
+			    "%s: %s of %s would be held beside its claim, and the pool has room for %s; delete snapshots or subvolumes, shrink "
+			    "claims, or make the subvolume thin", what, admin_size((uint64_t)blocks, want), of,
 			    admin_size(stats.unclaimed_blocks, left));
 }
 
+/* What is to be taken, and what is given back once the batch is written. */
+struct room {
+	int64_t loose, claim, back;
+};
+
+static void room_add(struct room *room, int64_t loose)
+{
+	*(loose > 0 ? &room->loose : &room->back) += loose;
+}
+
+/* The last thing before the batch is written: nothing else refuses the request after it. */
+static int take_room(struct pool *pool, const struct room *room, const char *of, const char *what, const struct refusal *ref)
+{
+	if (admin_take(pool, room->loose, room->claim))
+		return 0;
+	if (room->claim && !pool_has_loose(pool, room->claim))
+		return admin_refuse_claim(pool, room->claim, ref);
+	return refuse_loose(pool, room->loose, of, what, ref);
+}
+
+/* After the batch. */
+static void settle_room(struct pool *pool, const struct room *room, bool written)
+{
+	if (written)
+		pool_count_promised(pool, room->back, 0);
+	else
+		pool_count_promised(pool, -room->loose, -room->claim);
+}
+
 /* The counters, now that nothing changes them any more. */
-static int count(struct pool *pool, struct switching *s, const struct refusal *ref)
+static int count(struct pool *pool, struct switching *s, struct room *room, const struct refusal *ref)
 {
 	int r = sysrec_counters(pool->db, s->f.rec.tree, s->f.rec.node, &s->f.counters);
 
@@ -232,7 +247,8 @@ static int count(struct pool *pool, struct switching *s, const struct refusal *r
 		r = sysrec_tree(pool->db, s->f.rec.tree, &s->next_ino);
 	if (r)
 		return admin_failed(ref, r == -ENOENT ? -EBADMSG : r);
-	return make_loose(pool, &s->f, &s->f.counters, s->name ? "no snapshot" : "no clone", &s->loose, ref);
+	room_add(room, becomes_loose(&s->f, &s->f.counters));
+	return 0;
 }
 
 static void put_live(struct pool *pool, struct db_batch *batch, uint32_t tree, uint32_t node, const struct node_rec *rec,
@@ -282,17 +298,14 @@ static void switch_all(struct switching *s, unsigned count)
 		if (s[i].frozen)
 			subvol_call(s[i].f.open, switch_on_reactor, &s[i]);
 		s[i].frozen = false;
-		s[i].loose = 0;
 	}
 }
 
-static void switching_end(struct pool *pool, struct switching *s, unsigned count)
+static void switching_end(struct switching *s, unsigned count)
 {
 	thaw_all(s, count);
-	for (unsigned i = 0; i < count; i++) {
-		pool_count_promised(pool, -s[i].loose, 0);
+	for (unsigned i = 0; i < count; i++)
 		free(s[i].ancestors);
-	}
 	free(s);
 }
 
@@ -433,12 +446,23 @@ static void count_for_tenants(struct pool *pool, const struct group *g)
 	}
 }
 
+static const char *name_all(const struct switching *s, unsigned n, char *buf, size_t len)
+{
+	if (n == 1)
+		snprintf(buf, len, "subvolume %s", s->f.name);
+	else
+		snprintf(buf, len, "these %u subvolumes", n);
+	return buf;
+}
+
 static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, const struct refusal *ref)
 {
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct pool_rec pr = pool->rec;
+	struct room room = { 0 };
 	struct rec_time now;
 	const int64_t now_ns = admin_now_ns(&now);
+	char of[SUBVOL_NAME_MAX + 32];
 	int r = batch ? 0 : -ENOMEM;
 
 	for (unsigned i = 0; i < n && !r; i++) {
@@ -449,12 +473,15 @@ static int write_snapshots(struct pool *pool, struct switching *s, unsigned n, c
 		return admin_failed(ref, r);
 	r = freeze_all(s, n, ref);
 	for (unsigned i = 0; i < n && !r; i++)
-		r = count(pool, &s[i], ref);
+		r = count(pool, &s[i], &room, ref);
+	for (unsigned i = 0; i < n && !r; i++)
+		put_switch(pool, batch, &s[i], n > 1 ? s[0].node : 0, now_ns);
+	if (!r)
+		r = take_room(pool, &room, name_all(s, n, of, sizeof(of)), "no snapshot", ref);
 	if (r)
 		return r;
-	for (unsigned i = 0; i < n; i++)
-		put_switch(pool, batch, &s[i], n > 1 ? s[0].node : 0, now_ns);
 	r = write_batch(pool, &pr, batch);
+	settle_room(pool, &room, !r);
 	if (r)
 		return admin_failed(ref, r);
 	pool->rec = pr;
@@ -486,7 +513,7 @@ int snapshot_create(struct pool *pool, const struct snapshot_name *names, unsign
 		r = write_snapshots(pool, g.s, n, &ref);
 	if (!r)
 		count_for_tenants(pool, &g);
-	switching_end(pool, g.s, n);
+	switching_end(g.s, n);
 	return r;
 }
 
@@ -604,7 +631,8 @@ int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char 
 	cleanup(source_cleanup) struct source s = { 0 };
 	const struct refusal ref = { why, why_len };
 	struct counters_rec counters, was;
-	int64_t loose = 0;
+	char of[SUBVOL_NAME_MAX + 32];
+	struct room room = { 0 };
 	struct found f;
 	int r = writable(pool, &ref);
 
@@ -624,15 +652,17 @@ int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char 
 	if (r)
 		return admin_failed(&ref, r);
 	r = check_fits(&s, &counters, f.rec.size_blocks, f.rec.inodes_max, &ref);
-	if (!r)
-		r = make_loose(pool, &f, &was, "no rollback", &loose, &ref);
+	if (r)
+		return r;
+	room_add(&room, becomes_loose(&f, &was));
+	snprintf(of, sizeof(of), "subvolume %s", f.name);
+	r = take_room(pool, &room, of, "no rollback", &ref);
 	if (r)
 		return r;
 	r = write_rollback(pool, &f, &s, &counters);
-	if (r) {
-		pool_count_promised(pool, -loose, 0);
+	settle_room(pool, &room, !r);
+	if (r)
 		return admin_failed(&ref, r);
-	}
 	tenant_force(tenant_find(pool, f.rec.tenant), -(was.born + was.meta_born), -was.inodes_born);
 	sweeper_kick(pool->sweeper);
 	return 0;
@@ -640,7 +670,7 @@ int snapshot_rollback(struct pool *pool, const struct snapshot_name *name, char 
 
 /* ---- clone ---- */
 
-static int write_clone(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
+static int put_clone(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
 		       const struct counters_rec *counters, struct pool_rec *pr, struct db_batch *batch)
 {
 	const uint32_t id = pr->next_subvol++, node = pr->next_node++;
@@ -685,17 +715,26 @@ static int clone_rec(struct pool *pool, const struct source *s, const struct clo
 	return admin_check_inodes(pool, rec->inodes_max, ref);
 }
 
-/* With the claim taken. batch and pr may have the switch of the origin already. */
-static int clone_claimed(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
-			 const struct counters_rec *counters, struct pool_rec *pr, struct db_batch *batch, const struct refusal *ref)
+/* batch, pr and room may have the switch of the origin already. */
+static int clone_checked(struct pool *pool, const struct source *s, const char *name, struct subvol_rec *rec,
+			 const struct counters_rec *counters, struct pool_rec *pr, struct db_batch *batch, struct room *room,
+			 const struct refusal *ref)
 {
+	char of[SUBVOL_NAME_MAX + 32];
 	int r = check_fits(s, counters, rec->size_blocks, rec->inodes_max, ref);
 
 	if (r)
 		return r;
-	r = write_clone(pool, s, name, rec, counters, pr, batch);
-	if (!r)
-		r = write_batch(pool, pr, batch);
+	r = put_clone(pool, s, name, rec, counters, pr, batch);
+	if (r)
+		return admin_failed(ref, r);
+	room->claim = rec->flags & SUBVOL_RESERVED ? (int64_t)rec->size_blocks : 0;
+	snprintf(of, sizeof(of), "subvolume %s", s->subvol_name);
+	r = take_room(pool, room, of, "no clone", ref);
+	if (r)
+		return r;
+	r = write_batch(pool, pr, batch);
+	settle_room(pool, room, !r);
 	if (r)
 		return admin_failed(ref, r);
 	pool->rec = *pr;
@@ -710,11 +749,12 @@ static int clone_snapshot(struct pool *pool, const struct source *s, const char 
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct pool_rec pr = pool->rec;
 	struct counters_rec counters;
+	struct room room = { 0 };
 	int r = batch ? sysrec_counters(pool->db, s->node->tree, s->node->id, &counters) : -ENOMEM;
 
 	if (r)
 		return admin_failed(ref, r);
-	return clone_claimed(pool, s, name, rec, &counters, &pr, batch, ref);
+	return clone_checked(pool, s, name, rec, &counters, &pr, batch, &room, ref);
 }
 
 /* The node that the volume has now stays behind without a name, with the volume and the clone as its children. */
@@ -723,6 +763,7 @@ static int clone_volume(struct pool *pool, struct source *src, const char *name,
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct switching *s = calloc(1, sizeof(*s));
 	struct pool_rec pr = pool->rec;
+	struct room room = { 0 };
 	struct rec_time now;
 	int r = batch && s ? 0 : -ENOMEM;
 
@@ -739,14 +780,14 @@ static int clone_volume(struct pool *pool, struct source *src, const char *name,
 	if (!r)
 		r = freeze_all(s, 1, ref);
 	if (!r)
-		r = count(pool, s, ref);
+		r = count(pool, s, &room, ref);
 	if (!r) {
 		put_switch(pool, batch, s, 0, admin_now_ns(&now));
-		r = clone_claimed(pool, src, name, rec, &s->f.counters, &pr, batch, ref);
+		r = clone_checked(pool, src, name, rec, &s->f.counters, &pr, batch, &room, ref);
 	}
 	if (!r)
 		switch_all(s, 1);
-	switching_end(pool, s, 1);
+	switching_end(s, 1);
 	return r;
 }
 
@@ -780,7 +821,6 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 	const struct refusal ref = { why, why_len };
 	struct subvol_rec rec;
 	const struct pool_tenant *tenant;
-	bool reserved;
 	int r = writable(pool, &ref);
 
 	if (!r)
@@ -794,15 +834,10 @@ int snapshot_clone(struct pool *pool, const struct snapshot_name *from, const ch
 	tenant = r ? NULL : tenant_find(pool, rec.tenant);
 	if (tenant)
 		r = tenant_may_provision(tenant, 1, rec.size_blocks, &ref);
-	if (r)
-		return r;
-	reserved = rec.flags & SUBVOL_RESERVED;
-	r = admin_take_room(pool, reserved, (int64_t)rec.size_blocks, &ref);
-	if (r)
-		return r;
-	r = from->snapshot ? clone_snapshot(pool, &s, name, &rec, &ref) : clone_volume(pool, &s, name, &rec, &ref);
-	if (r && reserved)
-		admin_claim(pool, -(int64_t)rec.size_blocks, &ref);
+	if (!r)
+		r = admin_check_room(pool, rec.flags & SUBVOL_RESERVED, rec.size_blocks, &ref);
+	if (!r)
+		r = from->snapshot ? clone_snapshot(pool, &s, name, &rec, &ref) : clone_volume(pool, &s, name, &rec, &ref);
 	if (r)
 		return r;
 	r = pool_commit_wait(pool);

@@ -85,35 +85,39 @@ static int write_new(struct pool *pool, const char *name, const struct subvol_op
 	return 0;
 }
 
-/* The root directory is the first inode; taken before the record is written, like the room for data. */
-static int take_root(struct pool_tenant *tenant, const struct refusal *ref)
+/* The root directory is the first inode. That and the claim are taken in one, before the record is written. */
+static int take_room(struct pool *pool, struct pool_tenant *tenant, int64_t claim, const struct refusal *ref)
 {
-	if (!tenant_charge(tenant, 0, 1))
-		return 0;
-	return admin_refuse(ref, -EDQUOT, "all %" PRIu64 " inodes that the tenant may have are in use; delete some first",
-		      atomic_load(&tenant->limits.inodes));
+	int r = tenant_charge_claim(tenant, 1, claim);
+
+	if (r == -ENOSPC && admin_put_given_back(pool))
+		r = tenant_charge_claim(tenant, 1, claim);
+	if (r == -ENOSPC)
+		return admin_refuse_claim(pool, claim, ref);
+	if (r)
+		return admin_refuse(ref, r, "all %" PRIu64 " inodes that the tenant may have are in use; delete some first",
+				    atomic_load(&tenant->limits.inodes));
+	return 0;
 }
 
 static int create_checked(struct pool *pool, const char *name, const struct subvol_options *opts, uint64_t blocks,
 			  struct pool_tenant *tenant, const struct refusal *ref)
 {
-	int r = tenant_may_provision(tenant, 1, blocks, ref);
+	const int64_t claim = opts->thin ? 0 : (int64_t)blocks;
+	int r = pool->options.read_only ? admin_failed(ref, -EROFS) : tenant_may_provision(tenant, 1, blocks, ref);
 
 	if (!r)
-		r = admin_take_room(pool, !opts->thin, (int64_t)blocks, ref);
+		r = admin_check_room(pool, !opts->thin, blocks, ref);
+	if (!r)
+		r = take_room(pool, tenant, claim, ref);
 	if (r)
 		return r;
-	r = take_root(tenant, ref);
-	if (!r) {
-		r = write_new(pool, name, opts, blocks, tenant);
-		if (!r)
-			return 0;
-		tenant_charge(tenant, 0, -1);
-		admin_failed(ref, r);
-	}
-	if (!opts->thin)
-		admin_claim(pool, -(int64_t)blocks, ref);
-	return r;
+	r = write_new(pool, name, opts, blocks, tenant);
+	if (!r)
+		return 0;
+	tenant_charge(tenant, 0, -1);
+	pool_count_promised(pool, 0, -claim);
+	return admin_failed(ref, r);
 }
 
 /* Whose it becomes; NULL after a refusal. */
@@ -233,6 +237,8 @@ unsigned subvol_sweeps_left(struct pool *pool)
 struct limits {
 	uint64_t blocks, inodes;
 	uint64_t used_blocks, used_inodes; /* what there was when it was refused */
+	int64_t claim;                     /* to be taken with it */
+	bool no_room;                      /* it was refused for that */
 };
 
 static bool below_use(struct limits *l, int64_t used_blocks, int64_t used_inodes)
@@ -240,6 +246,12 @@ static bool below_use(struct limits *l, int64_t used_blocks, int64_t used_inodes
 	l->used_blocks = (uint64_t)used_blocks;
 	l->used_inodes = (uint64_t)used_inodes;
 	return used_blocks > (int64_t)l->blocks || used_inodes > (int64_t)l->inodes;
+}
+
+static bool take_claim(struct pool *pool, struct limits *l)
+{
+	l->no_room = !pool_take(pool, 0, l->claim);
+	return !l->no_room;
 }
 
 /*
@@ -260,6 +272,8 @@ static int shrink_open(struct op *op, void *arg)
 		return r;
 	if (below_use(l, atomic_load(&sv->used_blocks), atomic_load(&sv->used_inodes)))
 		return -EBUSY;
+	if (!take_claim(sv->pool, l))
+		return -ENOSPC;
 	subvol_set_limits(sv, l->blocks < sv->rec.size_blocks ? l->blocks : sv->rec.size_blocks,
 			  l->inodes < sv->rec.inodes_max ? l->inodes : sv->rec.inodes_max);
 	return 0;
@@ -302,43 +316,60 @@ static int write_limits(struct pool *pool, const struct found *f, const struct l
 	return write_record(pool, f->id, &rec);
 }
 
+/* All that can refuse a new size: nothing was taken or changed then. Else the claim is taken, and what shrinks has shrunk. */
+static int take_limits(struct pool *pool, struct found *f, struct limits *l)
+{
+	l->no_room = false;
+	if (f->open)
+		return subvol_call(f->open, shrink_open, l);
+	if (below_use(l, f->counters.referenced + f->counters.meta, f->counters.inodes))
+		return -EBUSY;
+	return take_claim(pool, l) ? 0 : -ENOSPC;
+}
+
 static int resize_found(struct pool *pool, struct found *f, struct limits *l, const struct refusal *ref)
 {
 	struct limits old = { .blocks = f->rec.size_blocks, .inodes = f->rec.inodes_max };
 	const int64_t more = (int64_t)(l->blocks - f->rec.size_blocks);
 	const bool reserved = f->rec.flags & SUBVOL_RESERVED;
 	struct pool_tenant *tenant = tenant_find(pool, f->rec.tenant);
-	int r = more > 0 && tenant ? tenant_may_provision(tenant, 0, (uint64_t)more, ref) : 0;
+	int r = pool->options.read_only ? admin_failed(ref, -EROFS) : 0;
 
+	if (!r && more > 0 && tenant)
+		r = tenant_may_provision(tenant, 0, (uint64_t)more, ref);
 	if (!r && more > 0)
-		r = admin_take_room(pool, reserved, more, ref);
+		r = admin_check_room(pool, reserved, (uint64_t)more, ref);
 	if (r)
 		return r;
-	if (f->open)
-		r = subvol_call(f->open, shrink_open, l);
-	else if (below_use(l, f->counters.referenced + f->counters.meta, f->counters.inodes))
-		r = -EBUSY;
-	if (!r)
-		r = write_limits(pool, f, l);
-	if (f->open && r != -EBUSY)
-		subvol_call(f->open, set_open, r ? &old : l);
-	if (r && more > 0 && reserved)
-		admin_claim(pool, -more, ref);
-	if (!r && more < 0 && reserved)
-		admin_claim(pool, more, ref);
-	if (!r)
-		tenant_count_subvolumes(tenant, 0, more);
+	l->claim = reserved && more > 0 ? more : 0;
+	r = take_limits(pool, f, l);
+	if (l->no_room && admin_put_given_back(pool))
+		r = take_limits(pool, f, l);
+	if (l->no_room)
+		return admin_refuse_claim(pool, more, ref);
 	if (r == -EBUSY)
 		return refuse_shrink(ref, l);
-	return r ? admin_failed(ref, r) : 0;
+	if (r)
+		return admin_failed(ref, r);
+	r = write_limits(pool, f, l);
+	if (f->open)
+		subvol_call(f->open, set_open, r ? &old : l);
+	if (r) {
+		pool_count_promised(pool, 0, -l->claim);
+		return admin_failed(ref, r);
+	}
+	if (more < 0 && reserved)
+		pool_count_promised(pool, 0, more);
+	tenant_count_subvolumes(tenant, 0, more);
+	return 0;
 }
 
 int subvol_resize(struct pool *pool, const char *name, uint64_t size_bytes, uint64_t inodes_max, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
 	const struct refusal ref = { why, why_len };
+	struct limits l = { 0 };
 	struct found f;
-	struct limits l;
 	int r = admin_find(pool, name, &f, &ref);
 
 	if (r)

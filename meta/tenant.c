@@ -141,10 +141,11 @@ static bool take_blocks(struct pool_tenant *t, int64_t n, bool force)
 	return true;
 }
 
-/* Blocks and inodes of the tenant, and with `loose` those blocks of the pool. */
+/* Blocks and inodes of the tenant, and with `loose` those blocks of the pool, too; or some of the pool's as a claim. */
 struct need {
 	int64_t blocks, inodes;
 	bool loose;
+	int64_t claim;
 };
 
 static bool fits(const _Atomic int64_t *counter, int64_t n, const _Atomic uint64_t *limit)
@@ -159,7 +160,7 @@ static int check_fits(struct pool_tenant *t, const struct need *n)
 {
 	if (!fits(&t->used_blocks, n->blocks, &t->limits.used_blocks) || !fits(&t->used_inodes, n->inodes, &t->limits.inodes))
 		return -EDQUOT;
-	return !n->loose || pool_has_loose(t->pool, n->blocks) ? 0 : -ENOSPC;
+	return pool_has_loose(t->pool, n->claim + (n->loose ? n->blocks : 0)) ? 0 : -ENOSPC;
 }
 
 /* All of it or, with *undone set when some was taken meanwhile, nothing. What is given back is given back at the end, when nothing fails any more. */
@@ -174,8 +175,8 @@ static int take_all(struct pool_tenant *t, const struct need *n, bool *undone)
 		tenant_force(t, -blocks, 0);
 		return -EDQUOT;
 	}
-	if (blocks && n->loose && !pool_take_loose(t->pool, blocks)) {
-		*undone = true;
+	if ((blocks && n->loose && !pool_take_loose(t->pool, blocks)) || (n->claim && !pool_claim(t->pool, n->claim))) {
+		*undone = blocks || inodes;
 		tenant_force(t, -blocks, -inodes);
 		return -ENOSPC;
 	}
@@ -191,7 +192,7 @@ static int take_all(struct pool_tenant *t, const struct need *n, bool *undone)
  */
 static int charge(struct pool_tenant *t, const struct need *n)
 {
-	const bool several = (n->blocks > 0) + (n->inodes > 0) + (n->loose && n->blocks > 0) > 1;
+	const bool several = (n->blocks > 0) + (n->inodes > 0) + (n->loose && n->blocks > 0) + (n->claim > 0) > 1;
 
 	for (;;) {
 		const uint32_t before = atomic_load(&t->undone);
@@ -215,7 +216,12 @@ static int charge(struct pool_tenant *t, const struct need *n)
 
 int tenant_charge_for(struct pool_tenant *t, int64_t blocks, int64_t inodes, bool loose)
 {
-	return charge(t, &(struct need){ blocks, inodes, loose });
+	return charge(t, &(struct need){ blocks, inodes, loose, 0 });
+}
+
+int tenant_charge_claim(struct pool_tenant *t, int64_t inodes, int64_t claim)
+{
+	return charge(t, &(struct need){ 0, inodes, false, claim });
 }
 
 int tenant_charge(struct pool_tenant *t, int64_t blocks, int64_t inodes)

@@ -75,6 +75,9 @@ int tenant_charge(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
 /* That, and with `loose` the blocks from the pool, too, beside its claims: 0, or -EDQUOT or -ENOSPC and nothing taken. */
 int tenant_charge_for(struct pool_tenant *tenant, int64_t blocks, int64_t inodes, bool loose);
 
+/* An inode more, and a claim of the pool's room: the same answers. */
+int tenant_charge_claim(struct pool_tenant *tenant, int64_t inodes, int64_t claim);
+
 /* The same as tenant_charge() whatever the limits are. */
 void tenant_force(struct pool_tenant *tenant, int64_t blocks, int64_t inodes);
 

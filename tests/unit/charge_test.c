@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "meta/subvol_internal.h"
 #include "meta/tenant.h"
@@ -17,8 +18,11 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define ROUNDS 30000u
+#define REQUESTS 2000u
 #define LEFT 10 /* of each sum; who wants some wants 7 */
 #define WANT 7
+#define BORN 6 /* blocks of a file in each subvolume */
+#define SIZE (4 * MIB)
 #define MOST 3u
 #define SPINS 2000u
 
@@ -160,20 +164,27 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* Of each sum that is charged LEFT are left. */
-static int64_t leave_some(void)
+/* What the pool has, but for LEFT blocks. */
+static int64_t fill_pool(void)
 {
-	const struct tenant_settings set = { .limits = { .used_blocks = LEFT, .inodes = LEFT } };
 	struct pool_stats stats;
 	int64_t others;
 
-	fixture_make(&fx, 256 * MIB, 32 * MIB, NULL);
-	ck_assert_int_eq(tenant_create(fx.pool, "t", &set, fx.why, sizeof(fx.why)), 0);
-	tenant = tenant_find_name(fx.pool, "t");
 	pool_stats(fx.pool, &stats);
 	others = (int64_t)stats.unclaimed_blocks - LEFT;
 	pool_count_promised(fx.pool, others, 0);
 	return others;
+}
+
+/* Of each sum that is charged LEFT are left. */
+static int64_t leave_some(void)
+{
+	const struct tenant_settings set = { .limits = { .used_blocks = LEFT, .inodes = LEFT } };
+
+	fixture_make(&fx, 256 * MIB, 32 * MIB, NULL);
+	ck_assert_int_eq(tenant_create(fx.pool, "t", &set, fx.why, sizeof(fx.why)), 0);
+	tenant = tenant_find_name(fx.pool, "t");
+	return fill_pool();
 }
 
 START_TEST(what_fits_is_not_refused)
@@ -233,11 +244,169 @@ START_TEST(what_comes_back_is_waited_for)
 }
 END_TEST
 
+/* ---- Administration that is refused for something else ---- */
+
+/* A reserved subvolume with a file. */
+static void make_volume(const char *name)
+{
+	const struct subvol_options so = { .size_bytes = SIZE, .inodes_max = 16, .reserved = true };
+	struct inode_attr attr;
+
+	ck_assert_msg(subvol_create(fx.pool, name, &so, fx.why, sizeof(fx.why)) == 0, "%s", fx.why);
+	fx_use(&fx, name);
+	ck_assert_int_eq(fx_create(&fx, INO_ROOT, "f", S_IFREG | 0644, &attr), 0);
+}
+
+static void write_file(const char *name)
+{
+	static uint8_t bytes[BORN * NVFS_BLOCK_SIZE];
+	struct inode_attr attr;
+
+	memset(bytes, 'x', sizeof(bytes));
+	fx_use(&fx, name);
+	ck_assert_int_eq(fx_lookup(&fx, INO_ROOT, "f", &attr), 0);
+	ck_assert_int_eq(fx_write(&fx, attr.ino, 0, bytes, sizeof(bytes), 0), (int64_t)sizeof(bytes));
+	fx_use(&fx, NULL);
+}
+
+/* Two of them, of which the first has a snapshot, and what it had as often again; and a tenant that may have no inode more. */
+static void make_volumes(void)
+{
+	const struct tenant_settings set = { .limits = { .inodes = 1 } };
+	const struct subvol_options so = { .size_bytes = MIB, .inodes_max = 16, .tenant = "full" };
+
+	make_volume("a");
+	make_volume("b");
+	write_file("a");
+	write_file("b");
+	ck_assert_int_eq(fx_snapshot(&fx, "a", "old"), 0);
+	write_file("a");
+	ck_assert_int_eq(tenant_create(fx.pool, "full", &set, fx.why, sizeof(fx.why)), 0);
+	ck_assert_int_eq(subvol_create(fx.pool, "only", &so, fx.why, sizeof(fx.why)), 0);
+}
+
+static int create_without_inodes(void)
+{
+	const struct subvol_options so = { .size_bytes = WANT * NVFS_BLOCK_SIZE, .inodes_max = 16, .reserved = true, .tenant = "full" };
+
+	return subvol_create(fx.pool, "new", &so, NULL, 0);
+}
+
+static int create_without_room(void)
+{
+	const struct subvol_options so = { .size_bytes = (LEFT + 1) * NVFS_BLOCK_SIZE, .inodes_max = 16, .reserved = true };
+
+	return subvol_create(fx.pool, "new", &so, NULL, 0);
+}
+
+/* More blocks, and fewer inodes than there are. */
+static int resize_below_use(void)
+{
+	return subvol_resize(fx.pool, "a", SIZE + WANT * NVFS_BLOCK_SIZE, 1, NULL, 0);
+}
+
+/* There is room for what each of them has, and not for both. */
+static int group_without_room(void)
+{
+	const struct snapshot_name names[] = { { "a", "s" }, { "b", "s" } };
+
+	return snapshot_create(fx.pool, names, 2, NULL, 0);
+}
+
+static int try_clone(const char *snapshot, unsigned blocks)
+{
+	const struct snapshot_name from = { "a", snapshot };
+	const struct clone_options co = { .size_bytes = blocks * NVFS_BLOCK_SIZE, .reserved = true };
+
+	return snapshot_clone(fx.pool, &from, "new", &co, NULL, 0);
+}
+
+/* Room for the claim, and not for what the volume has beside its own. */
+static int clone_without_room(void)
+{
+	return try_clone(NULL, WANT);
+}
+
+/* Smaller than what is in it. */
+static int small_clone(void)
+{
+	return try_clone("old", BORN - 1);
+}
+
+static const struct request {
+	const char *name;
+	int (*fn)(void);
+	const char *opens; /* a subvolume */
+} requests[] = {
+	{ "create without inodes", create_without_inodes, NULL },
+	{ "create without room", create_without_room, NULL },
+	{ "resize below use", resize_below_use, NULL },
+	{ "resize of an open one", resize_below_use, "a" },
+	{ "group without room", group_without_room, NULL },
+	{ "group with an open one", group_without_room, "b" },
+	{ "clone without room", clone_without_room, NULL },
+	{ "clone of an open one", clone_without_room, "a" },
+	{ "small clone", small_clone, NULL },
+};
+
+struct writer {
+	_Atomic bool stop;
+	unsigned wrote, refused;
+	pthread_t thread;
+};
+
+/* Of a thin subvolume: some blocks, for a moment, again and again. */
+static void *write_some(void *arg)
+{
+	struct writer *w = arg;
+	unsigned seed = 1;
+
+	while (!atomic_load(&w->stop)) {
+		if (pool_take_loose(fx.pool, WANT)) {
+			pool_take_loose(fx.pool, -WANT);
+			w->wrote++;
+		} else {
+			w->refused++;
+		}
+		tarry(&seed);
+	}
+	return NULL;
+}
+
+/* What was refused had nothing, not even for a moment in which somebody else needs it. */
+START_TEST(what_is_refused_takes_nothing)
+{
+	const struct request *request = &requests[_i];
+	struct writer w = { .stop = false };
+	int64_t others;
+
+	fixture_make(&fx, 256 * MIB, 32 * MIB, NULL);
+	make_volumes();
+	fx_use(&fx, request->opens);
+	others = fill_pool();
+	ck_assert_int_eq(pthread_create(&w.thread, NULL, write_some, &w), 0);
+	for (unsigned i = 0; i < REQUESTS; i++) {
+		const uint64_t takes = atomic_load(&fx.pool->takes);
+
+		ck_assert_int_ne(request->fn(), 0);
+		ck_assert_uint_eq(atomic_load(&fx.pool->takes), takes);
+	}
+	atomic_store(&w.stop, true);
+	pthread_join(w.thread, NULL);
+	printf("%s: %u, %u\n", request->name, w.wrote, w.refused);
+	ck_assert_uint_eq(w.refused, 0);
+	ck_assert(pool_has_loose(fx.pool, LEFT) && !pool_has_loose(fx.pool, LEFT + 1));
+	pool_count_promised(fx.pool, -others, 0);
+	fixture_end(&fx);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("charge");
 
 	unit_add(suite, "charge", what_fits_is_not_refused, sizeof(contests) / sizeof(*contests));
+	unit_add(suite, "refused", what_is_refused_takes_nothing, sizeof(requests) / sizeof(*requests));
 	unit_add(suite, "comes_back", what_comes_back_is_waited_for, 1);
 	return unit_run_suite(suite);
 }
