@@ -156,7 +156,7 @@ static int check_snapshots(struct tree_node *const *v, unsigned n)
 		for (unsigned j = 0; j < n; j++)
 			same += v[j]->tenant == v[i]->tenant;
 		tree_belongings(v[i]->tenant, &has);
-		if (tree_passes(LIMIT_SNAPSHOTS, same, below(tree.tenants[v[i]->tenant].snapshots, has.snapshots)))
+		if (tree_passes(same > 1 ? LIMIT_GROUP : LIMIT_SNAPSHOTS, same, below(tree.tenants[v[i]->tenant].snapshots, has.snapshots)))
 			return -EDQUOT;
 	}
 	return 0;

@@ -52,7 +52,7 @@ END_TEST
 /* Enough of them for each limit, and some in other weather. */
 START_TEST(refusals)
 {
-	run(&(struct tree_options){ .threads = _i & 1, .packs = _i & 2, .stalls = _i & 1, .limits = true }, 5, _i ? 1 : 4);
+	run(&(struct tree_options){ .threads = _i & 1, .packs = _i & 2, .stalls = _i & 1, .limits = true }, 13, _i ? 1 : 4);
 }
 END_TEST
 

@@ -25,6 +25,7 @@ static const char *const names[LIMITS] = {
 	[LIMIT_SUBVOLUMES] = "subvolumes of a tenant",
 	[LIMIT_PROVISIONED] = "what a tenant's subvolumes are promised",
 	[LIMIT_SNAPSHOTS] = "snapshots of a tenant",
+	[LIMIT_GROUP] = "the same, of several at one moment",
 	[LIMIT_POOL] = "the pool, of a thin write",
 	[LIMIT_CLAIM] = "the pool, of a claim",
 	[LIMIT_OVERCOMMIT] = "the pool, of a promise",
