@@ -62,6 +62,9 @@ static void print_pool(const json_t *reply)
 	printf("%-14s%s\n", "uuid", json_text(p, "uuid"));
 	json_array_foreach(json_object_get(p, "devices"), i, d)
 		printf("%-14s%s\n", i ? "" : "devices", json_string_value(d));
+	if (json_object_get(p, "failed"))
+		printf("%-14s%s: it takes no more writes; see nvfsd's log, check the devices, stop and start it\n", "failed",
+		       strerror((int)json_u64(p, "failed")));
 	print_bytes("data", json_u64(p, "data_bytes"));
 	print_bytes("used", json_u64(p, "used_bytes"));
 	print_bytes("free", json_u64(p, "free_bytes"));
@@ -70,6 +73,8 @@ static void print_pool(const json_t *reply)
 		print_count("snapshots", json_u64(p, "snapshots"), "hold", json_u64(p, "snapshot_bytes"));
 	if (json_u64(p, "sweeps"))
 		print_count("deleted", json_u64(p, "sweeps"), "still hold", json_u64(p, "sweeping_bytes"));
+	if (json_object_get(p, "sweep_error"))
+		printf("%-14sand do not give it back now: %s\n", "", strerror((int)json_u64(p, "sweep_error")));
 	print_bytes("metadata", json_u64(p, "meta_bytes"));
 	print_bytes("metadata free", json_u64(p, "meta_free_bytes"));
 	printf("%-14s%llu in all\n", "inodes", (unsigned long long)json_u64(p, "inodes"));

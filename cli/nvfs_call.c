@@ -176,6 +176,23 @@ void nvfs_print_would_delete(FILE *out, const json_t *reply)
 		fputs("nothing would be deleted\n", out);
 }
 
+/* What was deleted is so, but nobody knows when its space is back. */
+static void check_sweeps(const json_t *reply)
+{
+	const int failed = (int)json_u64(reply, "failed"), error = (int)json_u64(reply, "sweep_error");
+
+	if (failed || error)
+		bar_clear();
+	if (failed)
+		die(EXIT_REFUSED, "it is deleted, but its space comes back only when the pool is started again: the pool failed (%s) and takes no "
+		    "more writes; see nvfsd's log, check the devices, unmount, and nvfs pool stop and start it", strerror(failed));
+	if (error == ENOSPC)
+		die(EXIT_NO_SPACE, "it is deleted, but its space is not back: there is no room for metadata to take it apart; delete other snapshots, "
+		    "subvolumes or files. nvfsd goes on by itself when there is room");
+	if (error)
+		die(EXIT_REFUSED, "it is deleted, but its space is not back: %s; nvfsd tries again every 30 seconds, see its log", strerror(error));
+}
+
 /* What is left to sweep can only be seen as blocks that are not free yet. */
 bool nvfs_wait_for_sweeps(const char *source)
 {
@@ -190,6 +207,7 @@ bool nvfs_wait_for_sweeps(const char *source)
 		left = json_u64(reply, "sweeping_bytes");
 		if (!json_u64(reply, "sweeps"))
 			break;
+		check_sweeps(reply);
 		json_decref(reply);
 		most = left > most ? left : most;
 		if (bar_wanted())

@@ -36,6 +36,15 @@ static json_t *device_list(struct server *s)
 	return list;
 }
 
+/* Only what is wrong. */
+static void add_errors(json_t *to, const struct pool_stats *p)
+{
+	if (p->failed)
+		json_object_set_new(to, "failed", json_integer(-p->failed));
+	if (p->sweep_error)
+		json_object_set_new(to, "sweep_error", json_integer(-p->sweep_error));
+}
+
 static json_t *pool_object(struct admin_context *c)
 {
 	struct server *s = c->server;
@@ -70,6 +79,7 @@ static json_t *pool_object(struct admin_context *c)
 					"promise_limit_bytes", BYTES(u.promise_limit_blocks), "overcommit_percent",
 					(int)u.overcommit_percent, "snapshot_bytes", BYTES(u.snapshot_blocks), "snapshots",
 					(int)u.snapshots, "sweeping_bytes", BYTES(u.sweeping_blocks), "sweeps", (int)u.sweeps));
+	add_errors(pool, &p);
 	json_object_set_new(pool, "used_bytes", json_integer(BYTES(p.data_blocks - p.free_blocks)));
 	json_object_set_new(pool, "unclaimed_bytes", json_integer(BYTES(p.unclaimed_blocks)));
 	json_object_set_new(pool, "headroom_bytes", json_integer(BYTES(p.headroom_blocks)));
@@ -132,9 +142,11 @@ static json_t *pool_set(struct admin_context *c)
 /* What was deleted and is being taken apart, as far as who asks may see it. */
 static json_t *sweeps(struct admin_context *c)
 {
+	struct pool_stats p;
 	struct pool_usage u;
 	json_error_t error;
 	const char *op;
+	json_t *reply;
 	int err;
 
 	if (json_unpack_ex(c->request, &error, 0, "{s:s!}", "op", &op))
@@ -142,7 +154,10 @@ static json_t *sweeps(struct admin_context *c)
 	err = pool_sweeps(c->server->pool, &u);
 	if (err)
 		return control_refuse(err, "the sweeps cannot be counted: %s", strerror(-err));
-	return admin_ok(json_pack("{s:i,s:I}", "sweeps", (int)u.sweeps, "sweeping_bytes", BYTES(u.sweeping_blocks)));
+	reply = json_pack("{s:i,s:I}", "sweeps", (int)u.sweeps, "sweeping_bytes", BYTES(u.sweeping_blocks));
+	pool_stats(c->server->pool, &p);
+	add_errors(reply, &p);
+	return admin_ok(reply);
 }
 
 const struct admin_request admin_pool_requests[] = {

@@ -209,6 +209,8 @@ void pool_stats(struct pool *pool, struct pool_stats *out)
 		.io_errors = atomic_load(&pool->io_errors),
 		.subvolumes = count_subvols(pool),
 		.open_subvolumes = atomic_load(&pool->open_count),
+		.failed = atomic_load(&pool->failed),
+		.sweep_error = subvol_sweep_error(pool),
 	};
 	out->dirty_blocks = out->dirty_cap_blocks - dirty_free_slots(pool->dirty);
 	memcpy(out->name, pool->label.name, sizeof(out->name));

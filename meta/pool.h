@@ -64,6 +64,8 @@ struct pool_stats {
 	uint64_t dirty_blocks, dirty_cap_blocks;
 	uint64_t commits, checksum_errors, io_errors;
 	uint32_t subvolumes, open_subvolumes;
+	int failed;        /* 0, or -errno: it takes no more writes */
+	int sweep_error;   /* why what was deleted is not taken apart: subvol_sweep_error() */
 };
 
 /* What happens in it (meta/event.h); until pool_close(). Any thread. */

@@ -66,6 +66,9 @@ int subvol_each(struct pool *pool, int (*fn)(const struct subvol_info *info, voi
 /* Deleted subvolumes whose records and blocks are still being taken apart, in the background. Any thread. */
 unsigned subvol_sweeps_left(struct pool *pool);
 
+/* Why that does not get on, -errno: the pool failed, which only an open ends; or the last try failed, and there will be others. 0: it does. Any thread. */
+int subvol_sweep_error(struct pool *pool);
+
 /*
  * Open a subvolume, or VOL@SNAP, read-only, for use on one of the pool's reactors (the least busy). -EBUSY when it is open, -ENOENT. Not on a
  * reactor thread. Orphans of an earlier life are reaped in the background.

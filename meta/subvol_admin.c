@@ -232,6 +232,13 @@ unsigned subvol_sweeps_left(struct pool *pool)
 	return sweeper_left(pool->sweeper);
 }
 
+int subvol_sweep_error(struct pool *pool)
+{
+	const int failed = atomic_load(&pool->failed);
+
+	return failed ? failed : sweeper_error(pool->sweeper);
+}
+
 /* ---- resize ---- */
 
 struct limits {

@@ -40,6 +40,7 @@ struct sweeper {
 	_Atomic bool stopping;
 	_Atomic uint64_t asked, answered; /* calls that may have brought work; those that `left` knows of */
 	_Atomic unsigned left;
+	_Atomic int error; /* of the node that failed last */
 	_Atomic bool look_again; /* at nodes that rest */
 	uint32_t failed; /* the node that failed last: those below it are tried first */
 	uint64_t rested_ns; /* when those that rest were last looked at */
@@ -601,12 +602,17 @@ static int sweep_next(struct sweeper *sw)
 				  n->rec.subvol, strerror(-r));
 		if (r && r != -EINTR && r != -EAGAIN) {
 			sw->failed = n->id;
+			atomic_store(&sw->error, r);
 			r = choose_below(&nodes, n->id) ? 1 : r; /* before it waits */
 		} else {
 			sw->failed = n->id >= sw->failed ? 0 : sw->failed;
 			r = r == -EAGAIN || !r ? 1 : r;
 		}
 	}
+	if (!n)
+		atomic_store(&sw->error, r < 0 && r != -EINTR ? r : 0);
+	else if (!sw->failed)
+		atomic_store(&sw->error, 0);
 	nodes_free(&nodes);
 	return r;
 }
@@ -713,6 +719,11 @@ void sweeper_look_again(struct sweeper *sw)
 	sw->kicked = true;
 	pthread_cond_signal(&sw->wake);
 	pthread_mutex_unlock(&sw->lock);
+}
+
+int sweeper_error(struct sweeper *sw)
+{
+	return sw ? atomic_load(&sw->error) : 0;
 }
 
 unsigned sweeper_left(struct sweeper *sw)

@@ -23,4 +23,10 @@ void sweeper_look_again(struct sweeper *sw);
 /* Nodes that wait, at least 1 while it does not know yet what a call above may have brought. Any thread; NULL is fine. */
 unsigned sweeper_left(struct sweeper *sw);
 
+/*
+ * Why what waits cannot be taken apart now, -errno: since then nothing that failed was tried again and got on. 0: nothing failed. Any thread; NULL
+ * is fine.
+ */
+int sweeper_error(struct sweeper *sw);
+
 #endif

@@ -324,6 +324,69 @@ START_TEST(waits_until_nothing_is_swept)
 }
 END_TEST
 
+/* Somebody waits for a daemon that says this of its pool, again and again: the exit code, and what was said. -1: no daemon can be here. */
+static int wait_for(const char *fields, char *said, size_t len)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), out[2], status;
+	char pool[32], line[256];
+	pid_t server, waiter;
+	size_t at;
+	ssize_t n;
+
+	snprintf(pool, sizeof(pool), "test-stuck-%d", (int)getpid());
+	ck_assert_int_eq(client_socket_path(pool, addr.sun_path), 0);
+	mkdir(NVFS_RUN_DIR, 0755);
+	if (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) && (errno == EACCES || errno == ENOENT || errno == EROFS))
+		return -1;
+	ck_assert_int_eq(listen(fd, 1), 0);
+	server = fork();
+	if (!server) {
+		int conn = accept(fd, NULL, NULL);
+
+		while (read(conn, line, sizeof(line)) > 0)
+			dprintf(conn, "{\"ok\":true,\"version\":1,\"sweeps\":1,\"sweeping_bytes\":4096,%s}\n", fields);
+		_exit(0);
+	}
+	close(fd);
+	ck_assert_int_eq(pipe(out), 0);
+	waiter = fork();
+	if (!waiter) {
+		dup2(out[1], STDERR_FILENO);
+		alarm(60);
+		nvfs_wait_for_sweeps(pool);
+		_exit(EXIT_OK);
+	}
+	close(out[1]);
+	for (at = 0; (n = read(out[0], said + at, len - 1 - at)) > 0; at += (size_t)n)
+		;
+	said[at] = '\0';
+	close(out[0]);
+	ck_assert_int_eq(waitpid(waiter, &status, 0), waiter);
+	ck_assert_int_eq(waitpid(server, NULL, 0), server);
+	unlink(addr.sun_path);
+	ck_assert(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+/* Who waits for a pool that failed, or for a sweep that does not get on, is told what to do. */
+START_TEST(waits_for_nothing_that_does_not_come)
+{
+	char said[1024];
+	int code = wait_for("\"failed\":5,\"sweep_error\":5", said, sizeof(said));
+
+	if (code < 0)
+		return;
+	ck_assert_int_eq(code, EXIT_REFUSED);
+	ck_assert_ptr_nonnull(strstr(said, "the pool failed (Input/output error)"));
+	ck_assert_ptr_nonnull(strstr(said, "nvfs pool stop"));
+	ck_assert_int_eq(wait_for("\"sweep_error\":28", said, sizeof(said)), EXIT_NO_SPACE);
+	ck_assert_ptr_nonnull(strstr(said, "no room for metadata"));
+	ck_assert_int_eq(wait_for("\"sweep_error\":5", said, sizeof(said)), EXIT_REFUSED);
+	ck_assert_ptr_nonnull(strstr(said, "tries again"));
+}
+END_TEST
+
 /* ---- Exit codes ---- */
 
 START_TEST(kinds_of_errors_have_codes)
@@ -495,6 +558,7 @@ int main(void)
 	tcase_add_test(rest, top_adds_up_tenants_and_sorts);
 	tcase_add_test(rest, top_says_who_was_held_by_what);
 	tcase_add_test(rest, waits_until_nothing_is_swept);
+	tcase_add_test(rest, waits_for_nothing_that_does_not_come);
 	tcase_add_test(rest, kinds_of_errors_have_codes);
 	tcase_add_test(rest, colours_are_for_terminals);
 	suite_add_tcase(s, rest);
