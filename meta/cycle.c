@@ -554,15 +554,19 @@ static void chunk_end(struct chunk *chunk, int error)
 	}
 }
 
-static void file_cycle_failed(struct file *f, struct cycle *c, int error)
+static void file_failed(struct file *f, int error)
 {
 	if (!f->error)
 		log_error("pool %s, subvolume %s, inode %llu: its dirty data cannot be written back now: %s",
 			  pool_name(data_pool(f->data)), subvol_name(f->data->sv),
 			  (unsigned long long)f->inode->ino, strerror(-error));
-	f->since = c->since;
-	f->failed_T = c->T;
 	f->error = error;
+}
+
+void cycle_not_begun(struct file *f, int error)
+{
+	file_failed(f, error);
+	file_move(f, FILE_FAILED);
 }
 
 void cycle_end(struct cycle *c, int error)
@@ -575,10 +579,13 @@ void cycle_end(struct cycle *c, int error)
 	for (unsigned i = 0; i < c->nchunks; i++)
 		chunk_end(c->chunks[i], error);
 	f->cycle = NULL;
-	if (error)
-		file_cycle_failed(f, c, error);
-	else
+	if (error) {
+		f->since = c->since;
+		f->failed_T = c->T;
+		file_failed(f, error);
+	} else {
 		f->error = 0;
+	}
 	while (f->apply) {
 		struct op_io *io = f->apply;
 

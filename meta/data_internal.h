@@ -494,6 +494,9 @@ struct cycle {
 /* Begin: no cycle runs. 0 or -ENOMEM. It ends by itself and wakes f->put_waiters. */
 int cycle_start(struct file *f);
 
+/* It could not: the file has failed until somebody tries again, and what it has stays dirty. The caller has who waits told: writeback_progress(). */
+void cycle_not_begun(struct file *f, int error);
+
 /* An fsync waits for the file's cycle and will commit: says so to the commit thread. */
 void cycle_hurry(struct file *f);
 

@@ -4,8 +4,9 @@
  * started from its front, a limited number at a time, up to the moment that somebody asked for (the timer, a sync), and
  * further while slots of dirty blocks are scarce. fsync starts the cycle of its file by itself.
  *
- * A file whose cycle failed goes to a list of its own, keeps its data dirty, and is tried again by the
- * next timer or sync.
+ * A file whose cycle failed, or could not begin for want of memory, goes to a list of its own, keeps its data dirty, and is
+ * tried again by the next timer or sync. Whoever waits for it is told: the timer's own sync waits like any other, so nobody
+ * else would come.
  */
 #include "config.h"
 
@@ -37,17 +38,24 @@ bool slots_are_scarce(const struct data *d)
 static void kick(struct reactor *r, struct reactor_msg *msg)
 {
 	struct data *d = (struct data *)((char *)msg - offsetof(struct data, kick_msg));
+	bool failed = false;
 
 	(void)r;
 	d->kicked = false;
 	while (d->lists[FILE_DIRTY] && d->running < CYCLES_MAX) {
 		struct file *f = d->lists[FILE_DIRTY];
+		int error;
 
 		if (f->since > d->flush_until && !slots_are_scarce(d))
 			break;
-		if (cycle_start(f))
-			break; /* no memory: with the next timer */
+		error = cycle_start(f);
+		if (error) {
+			cycle_not_begun(f, error);
+			failed = true;
+		}
 	}
+	if (failed)
+		writeback_progress(d);
 }
 
 void writeback_kick(struct data *d)
