@@ -415,13 +415,17 @@ stops_or_is_stopped() {
 
 # Opposite things to one tenant: it is never deleted with something in it, and nothing is made in one that is not there.
 tenants_at_once() {
-	local i pids=()
-	for i in 1 2 3 4; do
-		one_tenant_administrator $i >"$WORK/said.$i" 2>&1 &
-		pids+=($!)
-	done
-	for i in 1 2 3 4; do
-		wait "${pids[i - 1]}" || { cat "$WORK/said.$i"; return 1; }
+	local i round pids
+	for round in $(seq 30); do
+		pids=()
+		for i in 1 2 3 4; do
+			one_tenant_administrator $i >"$WORK/said.$i" 2>&1 &
+			pids+=($!)
+		done
+		for i in 1 2 3 4; do
+			wait "${pids[i - 1]}" || { cat "$WORK/said.$i"; return 1; }
+		done
+		tenant_is_whole || { echo "in round $round"; return 1; }
 	done
 	nvfs subvolume delete --yes "$POOL:inside" >/dev/null 2>&1 || :
 	nvfs tenant delete --yes "$POOL/wanted" >/dev/null 2>&1 || :
@@ -429,23 +433,27 @@ tenants_at_once() {
 	fails nvfs subvolume show "$POOL:inside" 2>/dev/null
 }
 one_tenant_administrator() {
-	local i status err=$WORK/admin.$1 limit
-	for ((i = 0; i < 30; i++)); do
-		status=0
-		limit=$((RANDOM % 2 + 1))
-		case $((RANDOM % 6)) in
-		0) nvfs tenant create "$POOL/wanted" --subvolumes 1 ;;
-		1) nvfs tenant delete --yes "$POOL/wanted" ;;
-		2 | 3) nvfs subvolume create "$POOL:inside" --size 1M --tenant wanted ;;
-		4) nvfs subvolume delete --yes "$POOL:inside" ;;
-		5) nvfs tenant set "$POOL/wanted" --used ${limit}M --inodes ${limit}000 ;;
-		esac >"$WORK/out.$1" 2>"$err" || status=$?
-		[[ $status =~ ^(0|4|5|6|7)$ ]] || { echo "status $status: $(cat "$err")"; return 1; }
-		[ "$(grep -c . "$err")" -le 1 ] || { cat "$err"; return 1; }
-		# What one sets is set as a whole.
-		nvfs tenant show "$POOL/wanted" --json >"$WORK/shown.$1" 2>/dev/null || continue
-		jq -e '.limits | .used_bytes == .inodes / 1000 * 1048576' "$WORK/shown.$1" >/dev/null || { cat "$WORK/shown.$1"; return 1; }
-	done
+	local status=0 err=$WORK/admin.$1 limit=$((RANDOM % 2 + 1))
+	case $((RANDOM % 6)) in
+	0) nvfs tenant create "$POOL/wanted" --subvolumes 1 ;;
+	1) nvfs tenant delete --yes "$POOL/wanted" ;;
+	2 | 3) nvfs subvolume create "$POOL:inside" --size 1M --tenant wanted ;;
+	4) nvfs subvolume delete --yes "$POOL:inside" ;;
+	5) nvfs tenant set "$POOL/wanted" --used ${limit}M --inodes ${limit}000 ;;
+	esac >/dev/null 2>"$err" || status=$?
+	[[ $status =~ ^(0|4|5|6|7)$ ]] || { echo "status $status: $(cat "$err")"; return 1; }
+	[ "$(grep -c . "$err")" -le 1 ] || { cat "$err"; return 1; }
+}
+# It counts the subvolume that there is or not, and what one sets is set as a whole.
+tenant_is_whole() {
+	local there=0
+	! nvfs subvolume show "$POOL:inside" >/dev/null 2>&1 || there=1
+	if nvfs tenant show "$POOL/wanted" --json >shown 2>/dev/null; then
+		cat shown
+		jq -e ".use.subvolumes == $there and (.limits | .used_bytes == .inodes / 1000 * 1048576)" shown
+	else
+		[ $there = 0 ]
+	fi
 }
 
 killed_mounts_let_go() {
