@@ -57,7 +57,7 @@ int size_parse(const char *text, uint64_t *bytes)
 		return 0;
 	}
 	shift = unit_shift(end);
-	if (shift < 0)
+	if (shift <= 0) /* there is no part of a byte: the unit was forgotten */
 		return -EINVAL;
 	if (errno || ldexp(value, shift) >= 0x1p63)
 		return -ERANGE;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 0, -EINVAL for anything else than a number and a unit of B K M G T P (with i, iB or B), -ERANGE above 2^63-1. */
+/* 0, -EINVAL for anything else than a number, with a point before a unit above B, and a unit of B K M G T P (with i, iB or B), -ERANGE above 2^63-1. */
 int size_parse(const char *text, uint64_t *bytes);
 
 /* Three significant digits and a unit ("1.5G"), into buf. Returns buf. */

@@ -124,7 +124,7 @@ sizes_that_cannot_be() {
 }
 each_bad_size() {
 	local size
-	for size in 0 0K -1 -5M 0.5 1e3 1e999 99999999999999999999 9223372036854775808 16E 8E '' ' ' 1X 1MM 1M1 0x10 1,5M inf nan +5M .5M; do
+	for size in 0 0K -1 -5M 0.5 1.5 2.0 1.5B 1e3 1e999 99999999999999999999 9223372036854775808 16E 8E '' ' ' 1X 1MM 1M1 0x10 1,5M inf nan +5M .5M; do
 		refused_with 2 'is no size; write one like 10G' nvfs subvolume create "$POOL:s" --size "$size"
 		refused_with 2 'is no size; write one like 10G' nvfs subvolume resize "$POOL:data" --size "$size"
 	done

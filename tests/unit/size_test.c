@@ -27,7 +27,8 @@ END_TEST
 
 START_TEST(nonsense_is_refused)
 {
-	static const char *const bad[] = {"", "-1", "+1", "1X", "1Gx", "1..5G", "1.", ".5G", "0x10", "1e3", "G", "1 G", "nan", "inf"};
+	static const char *const bad[] = {"", "-1", "+1", "1X", "1Gx", "1..5G", "1.", ".5G", "0x10", "1e3", "G", "1 G", "nan", "inf", "1.5",
+					  "2.0", "1.5B", "1.2.3G"};
 	uint64_t n;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
