@@ -19,7 +19,6 @@
 #include "meta/metafs.h"
 
 #define READ_TIER_CACHE 1
-#define MULTI_MAX 32u
 
 struct db_batch {
 	rocksdb_writebatch_t *rep;
@@ -309,52 +308,6 @@ int db_get(struct db *db, enum db_cf cf, const void *key, size_t key_len, unsign
 	else
 		return message ? db_error(message) : -ENOENT;
 	return 0;
-}
-
-static int worse(int sum, int result)
-{
-	if (sum == -EAGAIN || result == 0 || result == -ENOENT)
-		return sum;
-	return result == -EAGAIN || !sum ? result : sum;
-}
-
-static int multi_get_part(struct db *db, enum db_cf cf, size_t n, const struct db_key *keys,
-			  unsigned flags, struct db_value *values, int *results)
-{
-	const char *data[MULTI_MAX];
-	size_t lens[MULTI_MAX];
-	rocksdb_pinnableslice_t *pins[MULTI_MAX];
-	char *messages[MULTI_MAX];
-	int sum = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		data[i] = keys[i].data;
-		lens[i] = keys[i].len;
-	}
-	rocksdb_batched_multi_get_cf(db->rocks, read_options(db, flags), db_handle(db, cf), n, data,
-				     lens, pins, messages, false);
-	for (size_t i = 0; i < n; i++) {
-		memset(&values[i], 0, sizeof(values[i]));
-		if (pins[i])
-			value_set(&values[i], pins[i]);
-		results[i] = pins[i] ? 0 : messages[i] ? db_error(messages[i]) : -ENOENT;
-		sum = worse(sum, results[i]);
-	}
-	return sum;
-}
-
-int db_multi_get(struct db *db, enum db_cf cf, size_t n, const struct db_key *keys, unsigned flags,
-		 struct db_value *values, int *results)
-{
-	int sum = 0;
-
-	for (size_t i = 0; i < n; i += MULTI_MAX) {
-		size_t part = n - i < MULTI_MAX ? n - i : MULTI_MAX;
-
-		sum = worse(sum, multi_get_part(db, cf, part, keys + i, flags, values + i,
-						results + i));
-	}
-	return sum;
 }
 
 /* ---- Writing ---- */

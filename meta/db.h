@@ -74,23 +74,12 @@ void db_value_release(struct db_value *value);
 
 /*
  * 0 and *out (zero it or release it before), -ENOENT, -EAGAIN (DB_CACHED_ONLY and it needs a
- * device read), -EIO. On an error *out is all zeros. No copy is made of what lies in the block cache.
+ * device read), -EIO. On an error *out is all zeros. No copy is made of what lies in the block cache. There is no call for several keys: RocksDB's
+ * (7.8, batched MultiGet) reads from the device when it is asked for what is cached only, and where the first block that may have a key does not
+ * and the next one is not cached it answers OK with an empty value.
  */
 int db_get(struct db *db, enum db_cf cf, const void *key, size_t key_len, unsigned flags,
 	   struct db_value *out);
-
-struct db_key {
-	const void *data;
-	size_t len;
-};
-
-/*
- * n Gets of one column family in one go. results[i] and values[i] as db_get() would give them;
- * release every value. Answers -EAGAIN if any result is that, else the first error that is not
- * -ENOENT, else 0.
- */
-int db_multi_get(struct db *db, enum db_cf cf, size_t n, const struct db_key *keys, unsigned flags,
-		 struct db_value *values, int *results);
 
 /* ---- Writing ---- */
 
