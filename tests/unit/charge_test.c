@@ -18,7 +18,7 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define ROUNDS 30000u
-#define REQUESTS 2000u
+#define REQUESTS 300u
 #define LEFT 10 /* of each sum; who wants some wants 7 */
 #define WANT 7
 #define BORN 6 /* blocks of a file in each subvolume */
