@@ -653,10 +653,12 @@ def places_of_followers():
 def diff_to_its_end(ready, go):
     t = Talk()
     t.must({'op': 'snapshot.diff', 'from': {'subvolume': 'mine', 'snapshot': 's'}, 'to': {'subvolume': 'mine'}})
-    time.sleep(0.5)
+    while 'path' not in t.reply():
+        pass
+    time.sleep(0.5) # until as many wait as can
     os.write(ready, b'x')
     os.read(go, 1)
-    paths = 0
+    paths = 1
     while True:
         line = t.reply()
         check(line is not None, 'it was cut off')
