@@ -280,6 +280,7 @@ static void become_worker(struct supervisor *s, int channel, bool restart)
 	close_range(WORKER_LISTEN_FD + 1, ~0u, 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid(); /* its priority is its own, and a terminal's signals are for the supervisor alone */
 	for (unsigned i = 0; i < s->options->worker_argc; i++) {
 		if (restart && i == s->options->restart_at)
 			args[n++] = restart_arg;

@@ -17,6 +17,7 @@
 #include "fs/worker.h"
 #include "io/cleanup.h"
 #include "io/log.h"
+#include "io/priority.h"
 
 /*
  * The worker ends in one way: stop_worker(). The main thread waits for the
@@ -128,6 +129,7 @@ int worker_run(const struct poolconf *conf, bool restart, bool to_syslog)
 	void *area = map_area(conf);
 
 	ignore_signals();
+	priority_raise_session();
 	/* The first one's failure is for who started nvfsd; then nobody listens there any more. */
 	if (to_syslog && restart)
 		syslog_take_over();

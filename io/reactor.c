@@ -52,7 +52,7 @@
 
 #include "io/log.h"
 #include "io/reactor_ring.h"
-#include "io/slice.h"
+#include "io/priority.h"
 
 #define DEFAULT_ENTRIES 256u
 #define DEFAULT_SPIN_US 100u
@@ -604,7 +604,7 @@ static void *reactor_thread_main(void *arg)
 	int rc;
 
 	pthread_setname_np(pthread_self(), r->thread_name);
-	slice_make_short();
+	priority_raise();
 	rc = reactor_bind(r);
 	sem_post(&r->thread_bound);
 	return (void *)(intptr_t)(rc ? rc : reactor_run(r));

@@ -25,7 +25,7 @@
 
 #include "io/cleanup.h"
 #include "io/log.h"
-#include "io/slice.h"
+#include "io/priority.h"
 #include "io/spin.h"
 #include "meta/pool_internal.h"
 
@@ -244,7 +244,7 @@ static void *commit_thread(void *arg)
 {
 	struct committer *c = arg;
 
-	slice_make_short();
+	priority_raise();
 	pthread_mutex_lock(&c->lock);
 	for (;;) {
 		struct commit_ticket *tickets = c->tickets;

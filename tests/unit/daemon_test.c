@@ -9,10 +9,12 @@
 #include <grp.h>
 #include <dirent.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "io/priority.h"
 #include "tests/unit/daemon_rig.h"
 
 /* ---- Serving ---- */
@@ -33,6 +35,37 @@ START_TEST(serves_one_pool_once)
 	second = spawn(image);
 	ck_assert_int_eq(exit_status(second), 1);
 	ck_assert_int_gt(pool_number("worker_pid"), 0);
+}
+END_TEST
+
+/* "nice N" of a process's session; 0 without. */
+static int nice_of_session(pid_t pid)
+{
+	char path[64], line[64] = "";
+	const char *nice;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/autogroup", (int)pid);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+	nice = strstr(line, "nice ");
+	return nice ? atoi(nice + strlen("nice ")) : 0;
+}
+
+START_TEST(worker_goes_before_its_clients)
+{
+	pid_t worker;
+
+	start_daemon();
+	worker = (pid_t)pool_number("worker_pid");
+	ck_assert_int_eq(getsid(worker), worker);
+	ck_assert_int_ne(getsid(daemon_pid), worker);
+	if (!access("/proc/self/autogroup", W_OK) && !getpriority(PRIO_PROCESS, 0) && !geteuid())
+		ck_assert_int_eq(nice_of_session(worker), PRIORITY_NICE);
 }
 END_TEST
 
@@ -801,7 +834,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {
-		serves_one_pool_once, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
+		serves_one_pool_once, worker_goes_before_its_clients, stops_when_asked, stops_on_sigterm, refuses_what_is_no_pool,
 		administers_subvolumes, mounts_and_unmounts, is_free_after_umount, mounts_once,
 		takes_back_a_mount_that_never_came, stops_under_load_when_forced,
 		replaces_a_dead_worker, gives_up_after_three_deaths, refuses_malformed_requests, odd_requests_are_no_harm,

@@ -2,7 +2,6 @@
 #include "config.h"
 
 #include "io/reactor_ring.h"
-#include "io/slice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +11,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -673,46 +671,6 @@ END_TEST
 
 /* ---- The scheduler ---- */
 
-struct slices {
-	struct reactor_msg msg;
-	uint64_t of_reactor, of_child;
-};
-
-static void *note_slice(void *arg)
-{
-	*(uint64_t *)arg = slice_now_ns();
-	return NULL;
-}
-
-static void note_slices(struct reactor *r, struct reactor_msg *msg)
-{
-	struct slices *s = (struct slices *)msg;
-	pthread_t child;
-
-	s->of_reactor = slice_now_ns();
-	ck_assert_int_eq(pthread_create(&child, NULL, note_slice, &s->of_child), 0);
-	pthread_join(child, NULL);
-	reactor_stop(r);
-}
-
-/* Linux says how long a thread's turns are since it lets them be chosen, 6.12. */
-START_TEST(reactors_have_short_turns)
-{
-	struct slices s = { .msg.fn = note_slices };
-	const uint64_t usual = slice_now_ns();
-	struct reactor *r = new_reactor();
-
-	ck_assert_int_eq(reactor_start_thread(r, "short"), 0);
-	reactor_post(r, &s.msg);
-	ck_assert_int_eq(reactor_join(r), 0);
-	reactor_destroy(r);
-	if (!usual)
-		return;
-	ck_assert_uint_eq(s.of_reactor, SLICE_SHORT_NS);
-	ck_assert_uint_gt(s.of_child, SLICE_SHORT_NS);
-}
-END_TEST
-
 struct stay_awake {
 	struct reactor_msg msg;
 	sem_t begun, end;
@@ -934,6 +892,7 @@ int main(void)
 			timers_fire_in_order, timer_does_not_starve_the_rest,
 			sleep_ends_with_timer_and_timeout, poll_is_level_triggered,
 			poll_removed_while_armed, poll_reports_hangup, more_polls_than_the_ring_holds,
-			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, parties_leave_in_their_turn, reactors_have_short_turns, those_awake_are_counted, idle_reactor_uses_no_cpu,
+			source_wakes_a_sleeping_reactor, source_without_work_is_not_asked, parties_take_turns, parties_leave_in_their_turn,
+			those_awake_are_counted, idle_reactor_uses_no_cpu,
 			what_a_source_left_in_a_spin_is_not_slept_on, NULL);
 }
