@@ -379,7 +379,6 @@ struct op_io {
 	size_t bounce_bytes;
 	uint64_t first_block, blocks; /* of the file */
 	uint64_t end_bytes;
-	uint64_t charged, charged_own;
 	struct chunk *chunks[DIRECT_CHUNKS_MAX + 1];
 	unsigned nchunks;
 	bool submitted, applied;

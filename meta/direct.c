@@ -159,10 +159,27 @@ static void direct_ended(struct op_io *io, struct file *f)
 	op_release(io->op);
 }
 
+/* What it alone was charged for: a sweep may have made blocks of it the live node's own since, and has given back what was taken for that. */
+static void direct_uncharge(struct op_io *io, struct file *f)
+{
+	uint64_t blocks = 0, own = 0;
+
+	for (unsigned i = 0; i < io->nchunks; i++) {
+		struct chunk *c = io->chunks[i];
+		const uint64_t charged = chunk_charged(c), charged_own = chunk_charged_own(c);
+		unsigned block;
+
+		c->busy &= ~chunk_range(io, c, &block);
+		blocks += mask_count(charged & ~chunk_charged(c));
+		own += mask_count(charged_own & ~chunk_charged_own(c));
+	}
+	file_uncharge(f, blocks, own);
+}
+
 static void direct_failed(struct op_io *io, struct file *f)
 {
 	direct_free_space(io);
-	file_uncharge(f, io->charged, io->charged_own);
+	direct_uncharge(io, f);
 	direct_ended(io, f);
 }
 
@@ -326,8 +343,6 @@ ssize_t direct_write(struct op *op, struct file *f, uint64_t offset, const void 
 		direct_free_space(io);
 	if (r)
 		return r;
-	io->charged = fresh;
-	io->charged_own = own;
 	op->stage = STAGE_WRITING;
 	return direct_submit(op, f, from);
 }

@@ -258,6 +258,61 @@ START_TEST(a_freeze_waits_for_the_last_step)
 }
 END_TEST
 
+/* ---- A sweep ---- */
+
+static void swept(struct rig *rig, const char *snapshot)
+{
+	const struct snapshot_name n = { "vol", snapshot };
+	char why[1024] = "";
+
+	ck_assert_msg(snapshot_delete(rig->pool, &n, why, sizeof(why)) == 0, "%s", why);
+	while (subvol_sweeps_left(rig->pool))
+		reactor_run_once(rig->reactor, 1000000);
+	while (reactor_run_once(rig->reactor, 0) > 0)
+		;
+}
+
+/*
+ * A direct write to what a snapshot holds fails after that was swept: its blocks are the live node's own by then, and what was taken for them
+ * was given back.
+ */
+START_TEST(a_write_fails_behind_a_sweep)
+{
+	const struct sim_faults late = { .latency_min_ns = 3000000000u, .latency_max_ns = 3000000000u }, bad = { .fail_write_ppm = 1000000 };
+	struct rig_call write = { 0 };
+	struct rig rig;
+	int64_t use;
+	uint64_t a;
+
+	rig_make(&rig, NULL);
+	a = rig_create(&rig, "a");
+	memset(data, 3, sizeof(data));
+	ck_assert_int_eq(rig_write(&rig, a, 0, data, 8 * BLOCK, 0), (ssize_t)(8 * BLOCK));
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	use = tenant_use(&rig);
+	snapshot(&rig, "s");
+	sim_set_faults(rig.dev[0], &late);
+	rig_start_write(&rig, &write, a, 2 * BLOCK, data, 2 * BLOCK, DATA_DIRECT);
+	for (unsigned i = 0; i < 20 && write.op.stage != STAGE_WRITING; i++)
+		rig_turn(&rig, 1);
+	sim_set_faults(rig.dev[0], NULL);
+	ck_assert_int_eq(tenant_use(&rig), use + 2);
+	swept(&rig, "s");
+	ck_assert(!write.done);
+	ck_assert_int_eq(tenant_use(&rig), use);
+	sim_set_faults(rig.dev[0], &bad);
+	ck_assert_int_eq(rig_wait(&rig, &write), -EIO);
+	sim_set_faults(rig.dev[0], NULL);
+	ck_assert_int_eq(tenant_use(&rig), use);
+	ck_assert_int_eq(rig_write(&rig, a, 20 * BLOCK, data, 4 * BLOCK, 0), (ssize_t)(4 * BLOCK));
+	ck_assert_int_eq(tenant_use(&rig), use + 4);
+	ck_assert_int_eq(rig_fsync(&rig, a), 0);
+	ck_assert_int_eq(tenant_use(&rig), use + 4);
+	check(&rig);
+	rig_free(&rig);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("freeze");
@@ -266,5 +321,6 @@ int main(void)
 	unit_add(suite, "who_keeps_something_does_not_wait", who_keeps_something_does_not_wait, 1);
 	unit_add(suite, "a_count_is_of_one_node", a_count_is_of_one_node, 2);
 	unit_add(suite, "a_freeze_waits_for_the_last_step", a_freeze_waits_for_the_last_step, 1);
+	unit_add(suite, "a_write_fails_behind_a_sweep", a_write_fails_behind_a_sweep, 1);
 	return unit_run_suite(suite);
 }
