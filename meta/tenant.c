@@ -292,12 +292,12 @@ void tenant_apply(struct pool_tenant *t, const struct tenant_settings *set)
 	soft_follow(t, used, used);
 }
 
-int tenant_add(struct pool *pool, uint32_t id, const struct tenant_rec *rec)
+struct pool_tenant *tenant_new(struct pool *pool, uint32_t id, const struct tenant_rec *rec)
 {
 	struct pool_tenant *t = calloc(1, sizeof(*t));
 
 	if (!t)
-		return -ENOMEM;
+		return NULL;
 	t->pool = pool;
 	t->id = id;
 	memcpy(t->name, rec->name, rec->name_len);
@@ -306,9 +306,13 @@ int tenant_add(struct pool *pool, uint32_t id, const struct tenant_rec *rec)
 	throttle_init(&t->throttle);
 	tenant_apply(t, &rec->set);
 	atomic_store(&t->soft_since_ns, rec->soft_since_ns);
-	t->next = pool->tenants;
-	atomic_store_explicit(&pool->tenants, t, memory_order_release);
-	return 0;
+	return t;
+}
+
+void tenant_add(struct pool_tenant *t)
+{
+	t->next = t->pool->tenants;
+	atomic_store_explicit(&t->pool->tenants, t, memory_order_release);
 }
 
 void tenant_remove(struct pool_tenant *t)
@@ -424,11 +428,16 @@ void tenants_stop(struct pool *pool)
 
 static int load_tenant(void *arg, const struct sys_key *key, const void *value, size_t len)
 {
+	struct pool_tenant *t;
 	struct tenant_rec rec;
 
 	if (tenant_rec_decode(value, len, &rec))
 		return -EBADMSG;
-	return tenant_add(arg, key->id, &rec);
+	t = tenant_new(arg, key->id, &rec);
+	if (!t)
+		return -ENOMEM;
+	tenant_add(t);
+	return 0;
 }
 
 static int add_subvol(void *arg, const struct sys_key *key, const void *value, size_t len)

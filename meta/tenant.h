@@ -183,7 +183,8 @@ int tenant_each(struct pool *pool, int (*fn)(const struct tenant_info *info, voi
 /* For tenant.c and tenant_admin.c. */
 void tenant_record(const struct pool_tenant *t, struct tenant_rec *out);
 void tenant_apply(struct pool_tenant *t, const struct tenant_settings *set);
-int tenant_add(struct pool *pool, uint32_t id, const struct tenant_rec *rec);
+struct pool_tenant *tenant_new(struct pool *pool, uint32_t id, const struct tenant_rec *rec); /* the caller's to free(), until tenant_add() */
+void tenant_add(struct pool_tenant *t);
 void tenant_remove(struct pool_tenant *t);
 void tenants_save(struct pool *pool); /* admin_lock is held */
 int64_t tenant_now_ns(void);

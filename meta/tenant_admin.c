@@ -188,16 +188,20 @@ static int write_new(struct pool *pool, const struct tenant_rec *rec)
 	cleanup_db_batch struct db_batch *batch = db_batch_new();
 	struct pool_rec pr = pool->rec;
 	const uint32_t id = pr.next_tenant++;
-	int r;
+	struct pool_tenant *t = tenant_new(pool, id, rec);
+	int r = batch && t ? 0 : -ENOMEM;
 
-	if (!batch)
-		return -ENOMEM;
-	sysrec_put_tenant(pool->db, batch, id, rec);
-	r = pool_write_rec(pool, &pr, batch);
-	if (r)
+	if (!r) {
+		sysrec_put_tenant(pool->db, batch, id, rec);
+		r = pool_write_rec(pool, &pr, batch);
+	}
+	if (r) {
+		free(t);
 		return r;
+	}
 	pool->rec = pr;
-	return tenant_add(pool, id, rec);
+	tenant_add(t);
+	return 0;
 }
 
 int tenant_create(struct pool *pool, const char *name, const struct tenant_settings *set, char *why, size_t why_len)

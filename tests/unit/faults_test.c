@@ -15,6 +15,7 @@
 
 #include "meta/subvol_internal.h"
 #include "meta/sweep.h"
+#include "meta/tenant.h"
 #include "tests/unit/meta_fixture.h"
 #include "tests/unit/unit.h"
 
@@ -188,6 +189,48 @@ START_TEST(memory_fails_in_a_snapshot)
 	while (!snapshot_without_memory(n))
 		n++;
 	ck_assert_int_ge(n, 10);
+	fixture_end(&fx);
+}
+END_TEST
+
+static unsigned tenants(void)
+{
+	unsigned n = 0;
+
+	for (const struct pool_tenant *t = fx.pool->tenants; t; t = t->next)
+		n++;
+	return n;
+}
+
+/* What is on the device is in memory, too: created again it is not there twice. */
+START_TEST(memory_fails_as_a_tenant_begins)
+{
+	const struct tenant_settings set = { 0 };
+	unsigned before;
+	bool ended = false;
+	int r;
+
+	fixture_make(&fx, 256 * MIB, 32 * MIB, NULL);
+	before = tenants();
+	for (long n = 1; !ended; n++) {
+		char name[32], why[256] = "";
+
+		snprintf(name, sizeof(name), "t%ld", n);
+		atomic_store(&until_failure, n);
+		r = tenant_create(fx.pool, name, &set, why, sizeof(why));
+		ended = atomic_exchange(&until_failure, 0);
+		if (atomic_load(&fx.pool->failed)) {
+			close_whatever();
+			ck_assert_int_eq(fixture_open(&fx), 0);
+		}
+		r = tenant_create(fx.pool, name, &set, why, sizeof(why));
+		ck_assert_msg(r == 0 || r == -EEXIST, "%s: %s", name, why);
+		before++;
+		ck_assert_uint_eq(tenants(), before);
+	}
+	fixture_close(&fx);
+	ck_assert_int_eq(fixture_open(&fx), 0);
+	ck_assert_uint_eq(tenants(), before);
 	fixture_end(&fx);
 }
 END_TEST
@@ -403,6 +446,7 @@ int main(void)
 	Suite *suite = suite_create("faults");
 
 	unit_add(suite, "memory", memory_fails_in_a_snapshot, 1);
+	unit_add(suite, "memory_tenant", memory_fails_as_a_tenant_begins, 1);
 	unit_add(suite, "devices", devices_fail, sizeof(acts) / sizeof(acts[0]));
 	return unit_run_suite(suite);
 }
