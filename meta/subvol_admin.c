@@ -399,6 +399,14 @@ static void choose(uint64_t *to, uint64_t from, bool is)
 		*to = from;
 }
 
+/* Mounted by itself: it has the limits of what it is a snapshot of. */
+static bool is_snapshot_of(const struct subvol *sv, const struct found *f)
+{
+	const size_t len = strlen(f->name);
+
+	return sv->tree == f->rec.tree && !strncmp(sv->rec.name, f->name, len) && sv->rec.name[len] == '@';
+}
+
 int subvol_set_rates(struct pool *pool, const char *name, const struct rates *rates, unsigned fields, char *why, size_t why_len)
 {
 	cleanup_unlock pthread_mutex_t *held = lock_mutex(&pool->admin_lock);
@@ -417,8 +425,9 @@ int subvol_set_rates(struct pool *pool, const char *name, const struct rates *ra
 	r = write_record(pool, f.id, &f.rec);
 	if (r)
 		return admin_failed(&ref, r);
-	if (f.open)
-		throttle_set(&f.open->throttle, &f.rec.rates);
+	for (struct subvol *sv = pool->open_head; sv; sv = sv->open_next)
+		if (sv == f.open || is_snapshot_of(sv, &f))
+			throttle_set(&sv->throttle, &f.rec.rates);
 	return 0;
 }
 

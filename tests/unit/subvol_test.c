@@ -345,6 +345,36 @@ START_TEST(rates_are_set)
 }
 END_TEST
 
+/* A snapshot that is mounted by itself has the limits of its subvolume, and those of today. */
+START_TEST(rates_of_a_snapshot)
+{
+	const struct rates none = { 0 }, first = { 100, 0, 0, 0 }, second = { 10, 0, 0, 0 };
+	struct throttles throttles, of_other;
+	struct subvol *view, *other;
+	struct rates now;
+
+	ck_assert_int_eq(subvol_create(fx.pool, "sv2", &(struct subvol_options){ .size_bytes = MIB }, why, sizeof(why)), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "sv2", false, &other), 0);
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &first, SUBVOL_READ_IOPS, why, sizeof(why)), 0);
+	ck_assert_int_eq(fx_snapshot(&fx, "sv", "s"), 0);
+	ck_assert_int_eq(subvol_open(fx.pool, "sv@s", true, &view), 0);
+	subvol_throttles(view, &throttles);
+	subvol_throttles(other, &of_other);
+	throttle_get(throttles.level[0], &now);
+	ck_assert_mem_eq(&now, &first, sizeof(now));
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &second, SUBVOL_READ_IOPS, why, sizeof(why)), 0);
+	throttle_get(throttles.level[0], &now);
+	ck_assert_mem_eq(&now, &second, sizeof(now));
+	ck_assert_int_eq(subvol_set_rates(fx.pool, "sv", &none, SUBVOL_READ_IOPS, why, sizeof(why)), 0);
+	throttle_get(throttles.level[0], &now);
+	ck_assert_mem_eq(&now, &none, sizeof(now));
+	throttle_get(of_other.level[0], &now);
+	ck_assert_mem_eq(&now, &none, sizeof(now));
+	ck_assert_int_eq(subvol_close(view), 0);
+	ck_assert_int_eq(subvol_close(other), 0);
+}
+END_TEST
+
 /* Its tenant's limits are shared by all of them. */
 START_TEST(rates_of_the_tenant)
 {
@@ -562,6 +592,7 @@ int main(void)
 	tcase_add_test(tcase, deleted_space_comes_back);
 	tcase_add_test(tcase, pool_refusals);
 	tcase_add_test(tcase, rates_are_set);
+	tcase_add_test(tcase, rates_of_a_snapshot);
 	tcase_add_test(tcase, rates_of_the_tenant);
 	tcase_add_test(tcase, read_only);
 	tcase_add_test(tcase, threads);
